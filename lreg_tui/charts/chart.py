@@ -23,9 +23,8 @@ from textual.widget import Widget
 from lreg_tui.charts import frame, marks
 from lreg_tui.charts.axes import View, usable
 from lreg_tui.charts.curve import SMOOTHING_STEPS, ChartLine, Curve
-from lreg_tui.charts.frame import Canvas
+from lreg_tui.charts.frame import Canvas, Picture, Scene
 from lreg_tui.charts.picture import NOTHING_YET, paint
-from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 

@@ -14,7 +14,7 @@ from lreg_tui.charts import frame
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, AxisScale
 from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.plot import Picture, Scene
+from lreg_tui.charts.frame import Picture, Scene
 from lreg_tui.text import present
 from lreg_tui.widgets.themes import MARKERS, SERIES
 

@@ -36,12 +36,12 @@ from lreg_tui.cli.options import (
     Plugins,
     RunsDir,
     choice,
+    find_run,
     flag,
     number,
     offering_files,
     option,
 )
-from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 from lreg_tui.studies import study_worker
 from lreg_tui.text import present

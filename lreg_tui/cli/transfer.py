@@ -36,13 +36,14 @@ from lreg_tui.cli.options import (
     Detach,
     Device,
     Plugins,
+    RunReferences,
     RunsDir,
     complete_target,
+    find_one_run,
     flag,
     offering,
     option,
 )
-from lreg_tui.cli.references import RunReferences, find_one_run
 from lreg_tui.runs.actions import called
 from lreg_tui.transfers import transfer_request
 from lreg_tui.transfers.transfer_request import TransferRequest

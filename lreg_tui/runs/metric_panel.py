@@ -26,7 +26,7 @@ from engine.base import metrics
 from engine.base.metrics import MACHINE, metric
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
-from lreg_tui.charts.plot import EVALUATION
+from lreg_tui.charts.frame import EVALUATION
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import Feed, Series
 from lreg_tui.text import present

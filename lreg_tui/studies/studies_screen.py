@@ -103,23 +103,20 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     missing: Sequence[str] = ()  # columns that there is no room for
 
+    def __init__(self) -> None:
+        super().__init__(classes="-nothing")
+        self.table = KeyedTable()
+
     def compose(self) -> ComposeResult:
         yield Static("studies", id="title", markup=False)
-        yield KeyedTable()
+        yield self.table
         yield Static("looking …", id="instead", markup=False)
         yield Static(id="said", markup=False)
         yield KeyFooter()
 
-    def on_mount(self) -> None:
-        self.add_class("-nothing")
-
     def on_resize(self) -> None:
         if self.rows:
             self._show()
-
-    @property
-    def table(self) -> KeyedTable:
-        return self.query_one(KeyedTable)
 
     @cached_property
     def studies(self) -> StudyList:

@@ -185,8 +185,8 @@ class ConfirmScreen(Dialog[bool]):
 class PromptScreen(Dialog[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
-    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
-    have been written by strangers.
+    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right; `replaces`: what is
+    typed takes the place of the value. `note` and `value` may have been written by strangers.
     """
 
     DEFAULT_CSS = """
@@ -206,32 +206,28 @@ class PromptScreen(Dialog[str | None]):
         check: Callable[[str], str] | None = None,
         suggester: Suggester | None = None,
         changed: Callable[[str], None] | None = None,
+        replaces: bool = False,
     ) -> None:
         super().__init__(title)
-        self.value = value
+        self.line = LineInput(clean(value), suggester=suggester, select_on_focus=replaces)
         self.note = note
         self.check = check
-        self.suggester = suggester
         self.changed = changed
 
     def contents(self) -> Iterable[Widget]:
-        yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
+        yield self.line
         yield Static("", id="note", classes="note", markup=False)
 
     def on_mount(self) -> None:
-        self._judge(self.query_one(Input).value)
+        self._judge(self.line.value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if not self._judge(event.value) and self.changed is not None:
             self.changed(event.value)
 
-    def on_input_submitted(self) -> None:
-        self.action_submit()
-
-    def action_submit(self) -> None:
-        text = self.query_one(Input).value
-        if not self._judge(text):
-            self.dismiss(text)
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if not self._judge(event.value):
+            self.dismiss(event.value)
 
     def _judge(self, text: str) -> str:
         """Show what is wrong with a text, or else the note."""
