@@ -214,6 +214,10 @@ def show(
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     facts, unit = reader.facts, reader.kind.unit
     versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
+    words = [str(word) for word in facts["argv"]] if isinstance(facts.get("argv"), list) else []  # as it was typed
+    created = str(facts.get("created", ""))
+    if reader.created is not None:
+        created = f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
     state = status.told + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
         "name": called(reader),
@@ -222,8 +226,8 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "progress": f"{present.progress(status.step, status.total)}, {unit} {status.step} of {status.total}",
         "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
-        "created": _created(reader),
-        "command": _command(facts.get("argv")),
+        "created": created,
+        "command": " ".join([Path(words[0]).name, *words[1:]]) if words else "",
         "seed": facts.get("seed", ""),
         "device": status.device or facts.get("device", ""),
         "data": facts.get("data_dir") or "",
@@ -234,18 +238,6 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "checkpoints": ", ".join(reader.checkpoints()),
     }
     _print_pairs(console, reader.id, {key: value for key, value in pairs.items() if value != ""}, str)
-
-
-def _created(reader: RunReader) -> str:
-    if reader.created is None:
-        return str(reader.facts.get("created", ""))
-    return f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
-
-
-def _command(argv: Any) -> str:
-    """The command as it was typed."""
-    words = [str(word) for word in argv] if isinstance(argv, list) else []
-    return " ".join([Path(words[0]).name, *words[1:]]) if words else ""
 
 
 def _print_pairs(console: Console, heading: str, pairs: dict[str, Any], form: Callable[[Any], str]) -> None:
