@@ -19,6 +19,7 @@ from engine import kernels
 from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
 from engine.kernels import build, compiler, rows
+from engine.kernels import native as native_kernels
 from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape
 from engine.kernels.rows import RowsTape
@@ -68,7 +69,10 @@ def forget_builds() -> None:
     kernels.native_problem.cache_clear()
 
 
-@pytest.fixture(params=[*BUILDS, "rows", "recompute"])
+GATES_ANEW = "sse2, gates computed anew"
+
+
+@pytest.fixture(params=[*BUILDS, pytest.param(GATES_ANEW, marks=native), "rows", "recompute"])
 def tape_class(request, monkeypatch):
     """The native tape in every build that this machine runs, and the others."""
     others = {"rows": RowsTape, "recompute": RecomputeTape}
@@ -76,7 +80,9 @@ def tape_class(request, monkeypatch):
         monkeypatch.setattr(rows, "BLOCK", 40)  # several, the last one smaller
         yield others[request.param]
         return
-    with build_for(request.param, monkeypatch):
+    if request.param == GATES_ANEW:
+        monkeypatch.setattr(native_kernels, "GATE_BYTES", 0)
+    with build_for(request.param.split(",")[0], monkeypatch):
         if problem := kernels.native_problem():
             pytest.skip(problem)
         yield NativeTape

@@ -19,7 +19,7 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-#if defined(__AVX__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -125,6 +125,19 @@ template <typename T> LREG_INLINE Vec<T> expm1_below(Vec<T> x) {
 template <typename T> LREG_INLINE Vec<T> load(const T* from) { return *(const Vec<T>*)from; }
 template <typename T> LREG_INLINE void store(T* to, Vec<T> value) { *(Vec<T>*)to = value; }
 
+// Past the caches: for what nobody reads before they have been filled anew.
+template <typename T> LREG_INLINE void stream(T* to, Vec<T> value) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps((float*)to, (__m512)value);
+#elif defined(__AVX__)
+  _mm256_stream_ps((float*)to, (__m256)value);
+#elif defined(__SSE2__)
+  _mm_stream_ps((float*)to, (__m128)value);
+#else
+  store<T>(to, value);
+#endif
+}
+
 // HALVES / 2 tanh x = top / bottom to 2.3e-8 (with rounding 6e-7): a rational function of degree 9 by 8, minimax in the
 // relative error up to 9, where 1 - tanh x rounds off. Four bottoms multiplied stay below 1e35.
 template <int HALVES> LREG_INLINE void tanh_parts(Vec<float> x, Vec<float>& top, Vec<float>& bottom) {
@@ -225,8 +238,9 @@ LREG_INLINE int state_rows(const Shape& s) { return (s.kind == LSTM ? 2 : 1) * s
 LREG_INLINE int fan_in(const Shape& s, int layer) { return layer == 0 && !s.pre ? s.features : s.hidden; }
 LREG_INLINE int gates_of(const Shape& s) { return s.kind == LSTM ? 4 : 1; }
 
-// The meta-parameters in the order in which the kernels read them: the four gates of a unit side by side for the way
-// forward, [k][unit][gate], scaled as gates_of_sums takes them, and every matrix turned over, [row][k], for the way back.
+// The meta-parameters in the order in which the kernels read them: the four gates of a unit side by side, for the way
+// forward [k][unit][gate], scaled as gates_of_sums takes them, and for the way back every matrix turned over,
+// [unit][gate][k].
 template <typename T> struct Packed : Weights<T> {
   std::vector<T> memory;
   T *input_back[8] = {}, *hidden_back[8] = {}, *pre_back = nullptr;
@@ -244,17 +258,18 @@ template <typename T> struct Packed : Weights<T> {
           for (int g = 0; g < G; ++g) *next++ = (g == 2 ? T(1) : GATE_SCALE<T>) * matrix[k * G * H + g * H + unit];
       matrix = to;
     };
-    auto turned = [&](const T* matrix, int count, int rows) {
+    auto turned = [&](const T* matrix, int count, int gates) {
       T* to = next;
-      for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < count; ++k) *next++ = matrix[k * rows + r];
+      for (int unit = 0; unit < H; ++unit)
+        for (int g = 0; g < gates; ++g)
+          for (int k = 0; k < count; ++k) *next++ = matrix[k * gates * H + g * H + unit];
       return to;
     };
     if (backward) {
-      if (s.pre) pre_back = turned(this->pre_weight, s.features, H);
+      if (s.pre) pre_back = turned(this->pre_weight, s.features, 1);
       for (int l = 0; l < s.layers; ++l) {
-        input_back[l] = turned(this->input[l], fan_in(s, l), G * H);
-        hidden_back[l] = turned(this->hidden[l], H, G * H);
+        input_back[l] = turned(this->input[l], fan_in(s, l), G);
+        hidden_back[l] = turned(this->hidden[l], H, G);
       }
     }
     if (s.kind != LSTM) return;
@@ -266,16 +281,17 @@ template <typename T> struct Packed : Weights<T> {
   }
 };
 
-// What the backward pass keeps of one step of one layer, in rows of LANES: gates (then their slopes), c, tanh(c), h.
+// What the backward pass keeps of one step of one layer, in rows of LANES: c, tanh(c), h, and the LSTM's gates unless
+// the forward pass has kept them.
 struct Kept {
-  int gates, cell, squashed, out, rows;
-  explicit Kept(const Shape& s) {
-    int H = s.hidden;
-    gates = 0;
-    cell = gates_of(s) * H;
-    squashed = cell + (s.kind == LSTM ? H : 0);
-    out = squashed + (s.kind == LSTM ? H : 0);
-    rows = out + H;
+  int cell, squashed, out, gates, rows;
+  Kept(const Shape& s, bool with_gates) {
+    const int H = s.hidden, lstm = s.kind == LSTM;
+    cell = 0;
+    squashed = cell + lstm * H;
+    out = squashed + lstm * H;
+    gates = out + H;
+    rows = gates + lstm * with_gates * 4 * H;
   }
 };
 
@@ -332,44 +348,60 @@ LREG_INLINE void enter_layer(int rows, int H, const T* x, int inputs, const T* h
   else affine<T, ZERO>(rows, nullptr, sums, w_input, x, inputs, w_hidden, h, H);
 }
 
-// One LSTM layer for a tile, from the sums that enter its gates, [unit][gate] rows. Two passes: each is short enough for
-// the processor to overlap many units. KEEP: the gates, H rows each, and tanh(c) are kept as well. Else h, c and what
-// they become are numbers in memory, so those of the next tile, `soon` numbers on, are sent for meanwhile.
-template <typename T, bool KEEP>
-void lstm_units(int H, T* sums, const T* c, T* gates, T* c_out, T* squashed_out, T* h_out, int soon = 0) {
+// tanh of c, rows of H units, and h = leave tanh(c), `leave` being every fourth row of the gates. KEEP: tanh(c) is kept.
+template <typename T, bool KEEP> LREG_INLINE void lstm_outputs(int H, const T* gates, const T* c, T* squashed_out, T* h_out) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  T *enters = gates, *forgets = enters + H * L, *cells = forgets + H * L, *leaves = KEEP ? cells + H * L : sums;
+  for (int unit = 0; unit < H; unit += 2)
+    for (int i = 0; i < L; i += W) {
+      const int units[2] = {unit, unit + 1 < H ? unit + 1 : unit};  // the last of an odd number is taken twice
+      Vec<T> squashed[2] = {load<T>(c + units[0] * L + i), load<T>(c + units[1] * L + i)};
+      tanh_of_both<T>(squashed[0], squashed[1]);
+      for (int u = 0; u < 2; ++u) {
+        const int at = units[u] * L + i;
+        if (KEEP) store<T>(squashed_out + at, squashed[u]);
+        store<T>(h_out + at, load<T>(gates + (4 * units[u] + 3) * L + i) * squashed[u]);
+      }
+    }
+}
+
+// One LSTM layer for a tile, from the sums that enter its gates, [unit][gate] rows, which become the gates. Two passes:
+// each is short enough for the processor to overlap many units. KEEP: tanh(c) is kept as well. Else h, c and what they
+// become are numbers in memory, so those of the next tile, `soon` numbers on, are sent for meanwhile, and the gates are
+// written to memory too, unless `kept` is null.
+template <typename T, bool KEEP>
+void lstm_units(int H, T* gates, const T* c, T* c_out, T* squashed_out, T* h_out, T* kept = nullptr, int soon = 0) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   for (int unit = 0; unit < H; ++unit)
     for (int i = 0; i < L; i += W) {
+      const int at = unit * L + i;
       if (!KEEP) {
-        const int64_t ahead = soon + unit * L + i;
+        const int64_t ahead = soon + at;
         __builtin_prefetch(c + ahead - H * L);  // h lies before c
         __builtin_prefetch(c + ahead);
         __builtin_prefetch(h_out + ahead, 1);
         __builtin_prefetch(c_out + ahead, 1);
       }
-      const T* sum = sums + 4 * unit * L + i;
+      T* sums = gates + 4 * unit * L + i;
+      Vec<T> gate[4];
+      gates_of_sums<T>(sums, gate[0], gate[1], gate[2], gate[3]);
+      store<T>(c_out + at, gate[1] * load<T>(c + at) + gate[0] * gate[2]);
+      for (int g = KEEP ? 0 : 3; g < 4; ++g) store<T>(sums + g * L, gate[g]);
+      if (!KEEP && kept)
+        for (int g = 0; g < 4; ++g) stream<T>(kept + (4 * unit + g) * L + i, gate[g]);
+    }
+  lstm_outputs<T, KEEP>(H, gates, c_out, squashed_out, h_out);
+}
+
+// The same where the gates are known.
+template <typename T> void lstm_again(int H, const T* gates, const T* c, T* c_out, T* squashed_out, T* h_out) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  for (int unit = 0; unit < H; ++unit)
+    for (int i = 0; i < L; i += W) {
+      const T* gate = gates + 4 * unit * L + i;
       const int at = unit * L + i;
-      Vec<T> enter, forget, cell, leave;
-      gates_of_sums<T>(sum, enter, forget, cell, leave);
-      store<T>(c_out + at, forget * load<T>(c + at) + enter * cell);
-      store<T>(leaves + at, leave);  // not KEEP: in place of sums that have been read
-      if (KEEP) {
-        store<T>(enters + at, enter);
-        store<T>(forgets + at, forget);
-        store<T>(cells + at, cell);
-      }
+      store<T>(c_out + at, load<T>(gate + L) * load<T>(c + at) + load<T>(gate) * load<T>(gate + 2 * L));
     }
-  for (int unit = 0; unit < H; unit += 2)
-    for (int i = unit * L; i < (unit + 1) * L; i += W) {
-      const int at[2] = {i, unit + 1 < H ? i + L : i};  // the last of an odd number is taken twice
-      Vec<T> squashed[2] = {load<T>(c_out + at[0]), load<T>(c_out + at[1])};
-      tanh_of_both<T>(squashed[0], squashed[1]);
-      for (int u = 0; u < 2; ++u) {
-        if (KEEP) store<T>(squashed_out + at[u], squashed[u]);
-        store<T>(h_out + at[u], load<T>(leaves + at[u]) * squashed[u]);
-      }
-    }
+  lstm_outputs<T, true>(H, gates, c_out, squashed_out, h_out);
 }
 
 template <typename T> void rnn_units(int H, const T* sums, T* h_out) {
@@ -415,29 +447,33 @@ template <typename T> LREG_INLINE void output(const Shape& s, T scale, T* raw, T
   }
 }
 
-// From the slope of h (rows dh) and of c (rows dc) to those of the gates, in place of the gates, and of the c before.
+// From the slope of h (rows dh) and of c (rows dc) to those of the gates, [unit][gate] rows, and of the c before.
 template <typename T>
-void lstm_slopes(int H, T* kept, const Kept& at, const T* c_before, const T* dh, T* dc, bool first_use_of_dc) {
+void lstm_slopes(int H, const T* gates, const T* squasheds, const T* c_before, const T* dh, T* dc, bool first_use_of_dc,
+                 T* slopes) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  for (int i = 0; i < H * L; i += W) {
-    Vec<T> enter = load<T>(kept + (at.gates + 0 * H) * L + i), forget = load<T>(kept + (at.gates + 1 * H) * L + i);
-    Vec<T> cell = load<T>(kept + (at.gates + 2 * H) * L + i), leave = load<T>(kept + (at.gates + 3 * H) * L + i);
-    Vec<T> squashed = load<T>(kept + at.squashed * L + i), d = load<T>(dh + i);
-    Vec<T> slope = d * leave * (T(1) - squashed * squashed);
-    if (!first_use_of_dc) slope += load<T>(dc + i);
-    store<T>(kept + (at.gates + 0 * H) * L + i, slope * cell * enter * (T(1) - enter));
-    store<T>(kept + (at.gates + 1 * H) * L + i, slope * load<T>(c_before + i) * forget * (T(1) - forget));
-    store<T>(kept + (at.gates + 2 * H) * L + i, slope * enter * (T(1) - cell * cell));
-    store<T>(kept + (at.gates + 3 * H) * L + i, d * squashed * leave * (T(1) - leave));
-    store<T>(dc + i, slope * forget);
-  }
+  for (int unit = 0; unit < H; ++unit)
+    for (int i = 0; i < L; i += W) {
+      const int at = unit * L + i;
+      const T* gate = gates + 4 * unit * L + i;
+      T* to = slopes + 4 * unit * L + i;
+      Vec<T> enter = load<T>(gate), forget = load<T>(gate + L), cell = load<T>(gate + 2 * L);
+      Vec<T> leave = load<T>(gate + 3 * L), squashed = load<T>(squasheds + at), d = load<T>(dh + at);
+      Vec<T> slope = d * leave * (T(1) - squashed * squashed);
+      if (!first_use_of_dc) slope += load<T>(dc + at);
+      store<T>(to, slope * cell * enter * (T(1) - enter));
+      store<T>(to + L, slope * load<T>(c_before + at) * forget * (T(1) - forget));
+      store<T>(to + 2 * L, slope * enter * (T(1) - cell * cell));
+      store<T>(to + 3 * L, d * squashed * leave * (T(1) - leave));
+      store<T>(dc + at, slope * forget);
+    }
 }
 
-template <typename T> void rnn_slopes(int H, T* kept, const Kept& at, const T* dh) {
+template <typename T> void rnn_slopes(int H, const T* out, const T* dh, T* slopes) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   for (int i = 0; i < H * L; i += W) {
-    Vec<T> h = load<T>(kept + at.out * L + i);
-    store<T>(kept + at.gates * L + i, load<T>(dh + i) * (T(1) - h * h));
+    Vec<T> h = load<T>(out + i);
+    store<T>(slopes + i, load<T>(dh + i) * (T(1) - h * h));
   }
 }
 
@@ -506,29 +542,38 @@ template <typename T> void turn(const T* from, int rows, T* to) {
     }
 }
 
-// out[c][r] += sum over the lanes of turned[lane][r] x[c][lane], for V vectors of r and C columns.
+// What is contracted at once: the lanes of a few inner steps one after another, so that sums stay in registers for long.
+constexpr int STEPS_AT_ONCE = 4;
+template <typename T> struct Lanes {
+  int steps = 0;
+  const T* x[STEPS_AT_ONCE];  // of each step rows of LANES
+};
+
+// out[c][r] += sum over the lanes of turned[lane][r] x[c][lane], for V vectors of r and C columns from `column` on.
 template <typename T, int V, int C>
-LREG_INLINE void contract_block(const T* turned, int stride, const T* x, T* out) {
+LREG_INLINE void contract_block(const T* turned, int stride, const Lanes<T>& lanes, int column, T* out) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   Vec<T> sums[C][V] = {};
-  for (int lane = 0; lane < L; ++lane) {
-    Vec<T> slope[V];
-    for (int v = 0; v < V; ++v) slope[v] = load<T>(turned + lane * stride + v * W);
-    for (int c = 0; c < C; ++c)
-      for (int v = 0; v < V; ++v) sums[c][v] += x[c * L + lane] * slope[v];
+  for (int step = 0; step < lanes.steps; ++step) {
+    const T* x = lanes.x[step] + column * L;
+    for (int lane = 0; lane < L; ++lane, turned += stride) {
+      Vec<T> slope[V];
+      for (int v = 0; v < V; ++v) slope[v] = load<T>(turned + v * W);
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < V; ++v) sums[c][v] += x[c * L + lane] * slope[v];
+    }
   }
   for (int c = 0; c < C; ++c)
     for (int v = 0; v < V; ++v) store<T>(out + c * stride + v * W, load<T>(out + c * stride + v * W) + sums[c][v]);
 }
 
 template <typename T, int V, int C>
-LREG_INLINE void contract_columns(const T* turned, int stride, const T* x, int& c, int columns, T* out) {
-  for (; c + C <= columns; c += C) contract_block<T, V, C>(turned, stride, x + c * Simd<T>::LANES, out + c * stride);
+LREG_INLINE void contract_columns(const T* turned, int stride, const Lanes<T>& lanes, int& c, int columns, T* out) {
+  for (; c + C <= columns; c += C) contract_block<T, V, C>(turned, stride, lanes, c, out + c * stride);
 }
 
 // All rows and columns, in blocks whose sums fill the registers.
-template <typename T>
-void contract(const T* turned, int rows, const T* x, int columns, T* out) {
+template <typename T> void contract(const T* turned, int rows, const Lanes<T>& lanes, int columns, T* out) {
   constexpr int W = Simd<T>::WIDTH;
   const int stride = whole_vectors<T>(rows);
   int row = 0;
@@ -536,9 +581,9 @@ void contract(const T* turned, int rows, const T* x, int columns, T* out) {
     constexpr int V = decltype(number)::value, C = SUMS_AT_ONCE / V;
     for (; row + V * W <= stride; row += V * W) {
       int c = 0;
-      contract_columns<T, V, C>(turned + row, stride, x, c, columns, out + row);
-      contract_columns<T, V, 2>(turned + row, stride, x, c, columns, out + row);
-      contract_columns<T, V, 1>(turned + row, stride, x, c, columns, out + row);
+      contract_columns<T, V, C>(turned + row, stride, lanes, c, columns, out + row);
+      contract_columns<T, V, 2>(turned + row, stride, lanes, c, columns, out + row);
+      contract_columns<T, V, 1>(turned + row, stride, lanes, c, columns, out + row);
     }
   };
   some(std::integral_constant<int, 5>{});
@@ -546,13 +591,13 @@ void contract(const T* turned, int rows, const T* x, int columns, T* out) {
   some(std::integral_constant<int, 1>{});
 }
 
-// out[r] += sum over the lanes.
-template <typename T> void sum_lanes(const T* turned, int rows, T* out) {
+// out[r] += sum over so many lanes, a multiple of 4.
+template <typename T> void sum_lanes(const T* turned, int rows, int lanes, T* out) {
   constexpr int W = Simd<T>::WIDTH;
   const int stride = whole_vectors<T>(rows);
   for (int row = 0; row < stride; row += W) {
     Vec<T> sums[4] = {};
-    for (int lane = 0; lane < Simd<T>::LANES; lane += 4)
+    for (int lane = 0; lane < lanes; lane += 4)
       for (int i = 0; i < 4; ++i) sums[i] += load<T>(turned + (lane + i) * stride + row);
     store<T>(out + row, load<T>(out + row) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
   }
@@ -626,7 +671,7 @@ template <typename T> struct Scratch {
 // layer's state is read before it is written. Returns the update, LANES numbers.
 template <typename T>
 LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, Scratch<T>& scratch, const T* state, T* next,
-                                  int soon) {
+                                  int soon, T* kept = nullptr) {
   constexpr int L = Simd<T>::LANES;
   const int H = s.hidden, units = (s.kind == LSTM ? 2 : 1) * H;  // rows of a layer's state
   const T* x = scratch.in.data;
@@ -637,7 +682,7 @@ LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, S
     T* sums = scratch.sums.data;
     enter_layer<T>(gates_of(s) * H, H, x, fan_in(s, l), h, nullptr, p.input[l], p.hidden[l], p.bias[l], sums);
     if (s.kind == LSTM)
-      lstm_units<T, false>(H, sums, h + H * L, nullptr, out + H * L, nullptr, out, soon);
+      lstm_units<T, false>(H, sums, h + H * L, out + H * L, nullptr, out, kept ? kept + l * 4 * H * L : nullptr, soon);
     else
       rnn_units<T>(H, sums, out);
     x = out;
@@ -650,9 +695,9 @@ LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, S
 
 template <typename T>
 void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, const T* features, const T* state, T* next,
-             T* update, int threads) {
+             T* update, T* gates, int threads) {
   constexpr int L = Simd<T>::LANES;
-  const int rows = state_rows(s);
+  const int rows = state_rows(s), gate_rows = s.layers * gates_of(s) * s.hidden;
   const int64_t tiles = (coordinates + L - 1) / L;
   const Packed<T> p(s, w, false);
 #pragma omp parallel num_threads(threads)
@@ -662,7 +707,8 @@ void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
     for (int64_t tile = 0; tile < tiles; ++tile) {
       gather<T>(features, tile * L, coordinates, s.features, scratch.in.data);
       const int64_t at = tile * rows * L;
-      const T* moved = forward_tile<T>(s, scale, p, scratch, state + at, next + at, rows * L);
+      const T* moved = forward_tile<T>(s, scale, p, scratch, state + at, next + at, rows * L,
+                                       gates ? gates + tile * gate_rows * L : nullptr);
       scatter<T>(moved, tile * L, coordinates, 1, update);
     }
   }
@@ -734,6 +780,7 @@ template <typename T> struct Entry {
   T* output;    // slope of the head's output: LANES
   const T* before[8];  // state before the step: h of every layer
   const T* cells[8];
+  const T* gates[8];
 };
 
 template <typename T> struct Tile {
@@ -755,6 +802,7 @@ template <typename T> struct Tile {
     e.entered = e.in + s.features * L;
     e.layers = e.entered + (s.pre ? s.hidden * L : 0);
     e.output = e.layers + (int64_t)s.layers * at.rows * L;
+    for (int l = 0; l < s.layers; ++l) e.gates[l] = layer(e, l) + at.gates * L;
     return e;
   }
 
@@ -774,37 +822,52 @@ template <typename T> struct Tile {
   }
 
   // Run the step, keep what its backward pass needs. base: per layer, 4H (RNN: H) rows of bias + W_hidden h, or null.
-  // sums: as many rows of scratch.
-  void run(const Entry<T>& e, const T* base, T* sums, T* update) const {
+  void run(const Entry<T>& e, const T* base, T* update) const {
+    constexpr int L = Simd<T>::LANES;
+    const int H = s.hidden;
+    if (s.pre) pre_layer<T>(s, w, e.in, e.entered);
+    for (int l = 0; l < s.layers; ++l) {
+      T *kept = layer(e, l), *out = kept + at.out * L, *sums = s.kind == LSTM ? kept + at.gates * L : out;
+      const T* known = base ? base + (int64_t)l * gates_of(s) * H * L : nullptr;
+      enter_layer<T>(gates_of(s) * H, H, input_of(e, l), fan_in(s, l), e.before[l], known, w.input[l], w.hidden[l],
+                     w.bias[l], sums);
+      if (s.kind == LSTM)
+        lstm_units<T, true>(H, sums, e.cells[l], kept + at.cell * L, kept + at.squashed * L, out);
+      else
+        rnn_units<T>(H, sums, out);
+    }
+    finish(e, update);
+  }
+
+  // The same from the LSTM's gates, which the forward pass has kept: those of the tile's layers one after another.
+  void run_again(Entry<T>& e, const T* gates, T* update) const {
     constexpr int L = Simd<T>::LANES;
     const int H = s.hidden;
     if (s.pre) pre_layer<T>(s, w, e.in, e.entered);
     for (int l = 0; l < s.layers; ++l) {
       T* kept = layer(e, l);
-      const T* known = base ? base + (int64_t)l * gates_of(s) * H * L : nullptr;
-      enter_layer<T>(gates_of(s) * H, H, input_of(e, l), fan_in(s, l), e.before[l], known, w.input[l], w.hidden[l],
-                     w.bias[l], sums);
-      if (s.kind == LSTM)
-        lstm_units<T, true>(H, sums, e.cells[l], kept + at.gates * L, kept + at.cell * L, kept + at.squashed * L,
-                            kept + at.out * L);
-      else
-        rnn_units<T>(H, sums, kept + at.out * L);
+      e.gates[l] = gates + l * 4 * H * L;
+      lstm_again<T>(H, e.gates[l], e.cells[l], kept + at.cell * L, kept + at.squashed * L, kept + at.out * L);
     }
-    T raw[L] __attribute__((aligned(64)));
-    head<T>(s, w, layer(e, s.layers - 1) + at.out * L, raw);
+    finish(e, update);
+  }
+
+  void finish(const Entry<T>& e, T* update) const {
+    T raw[Simd<T>::LANES] __attribute__((aligned(64)));
+    head<T>(s, w, layer(e, s.layers - 1) + at.out * Simd<T>::LANES, raw);
     output<T>(s, scale, raw, update, e.output);
   }
 
   // From the slope of the update, du, [LANES], and those of the state after the step, dstate (state rows; null: none),
   // to those of the gates (kept in the entry) and of the state before, added up in dbefore. dx: H rows of scratch.
   // dfeatures: F rows, or null.
-  void pull(const Entry<T>& e, const T* du, T* dh_all, T* dc_all, bool alone, T* dx, T* dfeatures) const {
+  void pull(const Entry<T>& e, const T* du, T* dh_all, T* dc_all, bool alone, T* all_slopes, T* dx, T* dfeatures) const {
     constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
     const int H = s.hidden, G = gates_of(s);
     for (int v = 0; v < VECS; ++v) store<T>(e.output + v * W, load<T>(e.output + v * W) * load<T>(du + v * W));
     for (int l = s.layers - 1; l >= 0; --l) {
       T* kept = layer(e, l);
-      T* dh = dh_all + l * H * L;
+      T *dh = dh_all + l * H * L, *slopes = all_slopes + l * G * H * L;
       for (int k = 0; k < H; ++k)
         for (int v = 0; v < VECS; ++v) {
           T* to = dh + k * L + v * W;
@@ -812,10 +875,9 @@ template <typename T> struct Tile {
           store<T>(to, alone ? above : load<T>(to) + above);
         }
       if (s.kind == LSTM)
-        lstm_slopes<T>(H, kept, at, e.cells[l], dh, dc_all + l * H * L, alone);
+        lstm_slopes<T>(H, e.gates[l], kept + at.squashed * L, e.cells[l], dh, dc_all + l * H * L, alone, slopes);
       else
-        rnn_slopes<T>(H, kept, at, dh);
-      const T* slopes = kept + at.gates * L;
+        rnn_slopes<T>(H, kept + at.out * L, dh, slopes);
       if (l || s.pre || dfeatures) affine<T, ZERO>(fan_in(s, l), nullptr, l || s.pre ? dx : dfeatures, w.input_back[l], slopes, G * H);
     }
     if (s.pre) {
@@ -828,11 +890,12 @@ template <typename T> struct Tile {
   }
 
   // The slopes of h before the step, from those of the gates; added where the step is a side branch.
-  void pull_to_state(const Entry<T>& e, T* dh_all, bool add) const {
+  void pull_to_state(const T* all_slopes, T* dh_all, bool add) const {
     constexpr int L = Simd<T>::LANES;
     const int H = s.hidden;
     for (int l = 0; l < s.layers; ++l) {
-      T *dh = dh_all + l * H * L, *slopes = layer(e, l) + at.gates * L;
+      T* dh = dh_all + l * H * L;
+      const T* slopes = all_slopes + l * gates_of(s) * H * L;
       if (add) affine<T, ROWS>(H, dh, dh, w.hidden_back[l], slopes, gates_of(s) * H);
       else affine<T, ZERO>(H, nullptr, dh, w.hidden_back[l], slopes, gates_of(s) * H);
     }
@@ -842,8 +905,12 @@ template <typename T> struct Tile {
 // The gradient by the meta-parameters of some tiles: matrices [column][whole vectors of rows], the head's by lanes.
 template <typename T> struct Sums {
   const Shape& s;
-  Buffer<T> memory;
+  Buffer<T> memory, turned;
   T *input[8], *hidden[8], *bias[8], *pre_weight, *pre_bias, *head_weight, *head_bias;
+  Lanes<T> features, below[8], before[8];  // of the steps that wait for `finish`: inputs, and of layers, and h before
+
+  // Slopes of a layer's gates, of the steps that wait; behind the last layer those of the layer before the network.
+  T* slopes(int layer) const { return turned.data + layer * STEPS_AT_ONCE * Simd<T>::LANES * gate_rows(s); }
 
   static size_t gate_rows(const Shape& s) { return whole_vectors<T>(gates_of(s) * s.hidden); }
   static size_t size(const Shape& s) {
@@ -852,7 +919,8 @@ template <typename T> struct Sums {
     return columns * gate_rows(s) + (s.features + 1) * whole_vectors<T>(s.hidden) + (s.hidden + 1) * Simd<T>::WIDTH;
   }
 
-  explicit Sums(const Shape& s) : s(s), memory(size(s)) {
+  explicit Sums(const Shape& s)
+      : s(s), memory(size(s)), turned((s.layers + 1) * STEPS_AT_ONCE * Simd<T>::LANES * gate_rows(s)) {
     std::memset(memory.data, 0, size(s) * sizeof(T));
     T* next = memory.data;
     auto take = [&](size_t count) { T* here = next; next += count; return here; };
@@ -867,21 +935,20 @@ template <typename T> struct Sums {
     head_bias = take(Simd<T>::WIDTH);
   }
 
-  // A step that has just been pulled back; dx: slopes of the layer before, if there is one.
-  void add(const Tile<T>& tile, const Entry<T>& e, const T* dx, T* turned) const {
+  // A step that has just been pulled back; dx: slopes of the layer before, if there is one. Its rows must stay where
+  // they are until `finish`.
+  void add(const Tile<T>& tile, const Entry<T>& e, const T* all_slopes, const T* dx) {
     constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-    const int H = s.hidden, rows = gates_of(s) * H;
+    const int H = s.hidden, step = features.steps;
     for (int l = 0; l < s.layers; ++l) {
-      turn<T>(tile.layer(e, l) + tile.at.gates * L, rows, turned);
-      contract<T>(turned, rows, tile.input_of(e, l), fan_in(s, l), input[l]);
-      contract<T>(turned, rows, e.before[l], H, hidden[l]);
-      if (s.kind == LSTM) sum_lanes<T>(turned, rows, bias[l]);
+      turn<T>(all_slopes + l * gates_of(s) * H * L, gates_of(s) * H, slopes(l) + step * L * gate_rows(s));
+      below[l].x[step] = tile.input_of(e, l);
+      before[l].x[step] = e.before[l];
+      below[l].steps = before[l].steps = step + 1;
     }
-    if (s.pre) {
-      turn<T>(dx, H, turned);
-      contract<T>(turned, H, e.in, s.features, pre_weight);
-      sum_lanes<T>(turned, H, pre_bias);
-    }
+    if (s.pre) turn<T>(dx, H, slopes(s.layers) + step * L * whole_vectors<T>(H));
+    features.x[step] = e.in;
+    features.steps = step + 1;
     const T* out = tile.layer(e, s.layers - 1) + tile.at.out * L;
     for (int k = 0; k <= H; ++k) {
       Vec<T> sum = load<T>(head_weight + k * W);  // head_bias lies behind
@@ -891,13 +958,32 @@ template <typename T> struct Sums {
       }
       store<T>(head_weight + k * W, sum);
     }
+    if (features.steps == STEPS_AT_ONCE) finish();
+  }
+
+  // Contract the steps that are waiting.
+  void finish() {
+    const int H = s.hidden, rows = gates_of(s) * H, lanes = features.steps * Simd<T>::LANES;
+    for (int l = 0; l < s.layers; ++l) {
+      contract<T>(slopes(l), rows, below[l], fan_in(s, l), input[l]);
+      contract<T>(slopes(l), rows, before[l], H, hidden[l]);
+      if (s.kind == LSTM) sum_lanes<T>(slopes(l), rows, lanes, bias[l]);
+    }
+    if (s.pre) {
+      contract<T>(slopes(s.layers), H, features, s.features, pre_weight);
+      sum_lanes<T>(slopes(s.layers), H, lanes, pre_bias);
+    }
+    features.steps = 0;
+    for (int l = 0; l < s.layers; ++l) below[l].steps = before[l].steps = 0;
   }
 
   void put(const Weights<T>& grad) const {
     const int H = s.hidden, rows = gates_of(s) * H;
-    auto matrix = [](const T* from, int columns, int rows, T* to) {
+    auto matrix = [H](const T* from, int columns, int rows, T* to) {
       if (to)
-        for (int c = 0; c < columns; ++c) std::memcpy(to + c * rows, from + c * whole_vectors<T>(rows), rows * sizeof(T));
+        for (int c = 0; c < columns; ++c)
+          for (int r = 0, gates = rows / H; r < rows; ++r)
+            to[c * rows + r % gates * H + r / gates] = from[c * whole_vectors<T>(rows) + r];
     };
     for (int l = 0; l < s.layers; ++l) {
       matrix(input[l], fan_in(s, l), rows, grad.input[l]);
@@ -918,14 +1004,14 @@ template <typename T> struct Sums {
 // groups: sums are made in this many fixed groups of tiles, so that the result does not depend on the threads.
 template <typename T>
 void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, int steps, const T* features,
-              const T* state, const T* du, T* dstate, const T* branch, const T* branch_du, int groups, T* gradients,
-              const int64_t* offsets, int64_t gradient_size, int threads) {
+              const T* state, const T* gates, const T* du, T* dstate, const T* branch, const T* branch_du, int groups,
+              T* gradients, const int64_t* offsets, int64_t gradient_size, int threads) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  const int H = s.hidden, G = gates_of(s), rows = state_rows(s), entries = branch ? 2 * steps : steps;
+  const int H = s.hidden, G = gates_of(s), rows = state_rows(s), sides = branch ? steps : 0;
   const int64_t tiles = (coordinates + L - 1) / L;
   const Packed<T> packed(s, w, true);
-  const Tile<T> tile{s, packed, scale, Kept(s)};
-  const int entry_size = tile.entry_rows() * L;
+  const Tile<T> tile{s, packed, scale, Kept(s, !gates)}, side_tile{s, packed, scale, Kept(s, true)};
+  const int64_t entry_size = tile.entry_rows() * L, side_size = side_tile.entry_rows() * L;
   const int pieces = s.kind == LSTM ? 2 : 1;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (int group = 0; group < groups; ++group) {
@@ -936,12 +1022,13 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
     for (int i = 0; i < count; ++i) pointers[i] = offsets[i] < 0 ? nullptr : mine + offsets[i];
     Weights<T> grad(s, pointers);
     Sums<T> sums(s);
-    Buffer<T> memory((size_t)entries * entry_size), slopes((4 * s.layers * H + H + 1) * L), turned(whole_vectors<T>(G * H) * L), scratch(G * H * L);
-    T* sum_rows = scratch.data;
+    Buffer<T> memory(steps * entry_size + sides * side_size), slopes((4 * s.layers * H + H + 1) * L);
+    Buffer<T> gate_slopes(s.layers * G * H * L);
     T *dh = slopes.data, *dc = dh + s.layers * H * L, *side_dh = dc + s.layers * H * L, *side_dc = side_dh + s.layers * H * L;
     T *dx = side_dc + s.layers * H * L, *line = dx + H * L;
-    std::vector<Entry<T>> entry(entries);
-    for (int e = 0; e < entries; ++e) entry[e] = tile.place(memory.data + (int64_t)e * entry_size);
+    std::vector<Entry<T>> entry(steps + sides);
+    for (int e = 0; e < steps; ++e) entry[e] = tile.place(memory.data + e * entry_size);
+    for (int e = 0; e < sides; ++e) entry[steps + e] = side_tile.place(memory.data + steps * entry_size + e * side_size);
     const int64_t from = tiles * group / groups, to = tiles * (group + 1) / groups;
     for (int64_t number = from; number < to; ++number) {
       const T* start = state + number * rows * L;
@@ -953,29 +1040,31 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
       for (int t = 0; t < steps; ++t) {
         if (t) tile.after(entry[t], entry[t - 1]); else tile.start(entry[t], start);
         gather<T>(features + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, entry[t].in);
-        tile.run(entry[t], nullptr, sum_rows, line);
+        if (gates) tile.run_again(entry[t], gates + (t * tiles + number) * s.layers * G * H * L, line);
+        else tile.run(entry[t], nullptr, line);
         if (branch) {
           Entry<T>& side = entry[steps + t];
           if (t) tile.after(side, entry[t - 1]); else tile.start(side, start);
           gather<T>(branch + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, side.in);
-          tile.run(side, nullptr, sum_rows, line);
+          side_tile.run(side, nullptr, line);
         }
       }
       for (int t = steps - 1; t >= 0; --t) {
         gather<T>(du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
-        tile.pull(entry[t], line, dh, dc, false, dx, nullptr);
-        tile.pull_to_state(entry[t], dh, false);
-        sums.add(tile, entry[t], dx, turned.data);
+        tile.pull(entry[t], line, dh, dc, false, gate_slopes.data, dx, nullptr);
+        tile.pull_to_state(gate_slopes.data, dh, false);
+        sums.add(tile, entry[t], gate_slopes.data, dx);
         if (branch) {
           const Entry<T>& side = entry[steps + t];
           gather<T>(branch_du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
-          tile.pull(side, line, side_dh, side_dc, true, dx, nullptr);
-          tile.pull_to_state(side, dh, true);
+          side_tile.pull(side, line, side_dh, side_dc, true, gate_slopes.data, dx, nullptr);
+          side_tile.pull_to_state(gate_slopes.data, dh, true);
           if (s.kind == LSTM)
             for (int i = 0; i < s.layers * H * L; i += W) store<T>(dc + i, load<T>(dc + i) + load<T>(side_dc + i));
-          sums.add(tile, side, dx, turned.data);
+          sums.add(side_tile, side, gate_slopes.data, dx);
         }
       }
+      sums.finish();
       for (int l = 0; l < s.layers; ++l) {
         std::memcpy(carried + l * pieces * H * L, dh + l * H * L, H * L * sizeof(T));
         if (s.kind == LSTM) std::memcpy(carried + (l * 2 + 1) * H * L, dc + l * H * L, H * L * sizeof(T));
@@ -994,10 +1083,10 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
   const int H = s.hidden, G = gates_of(s), F = s.features, rows = state_rows(s);
   const int64_t tiles = (coordinates + L - 1) / L;
   const Packed<T> packed(s, w, true);
-  const Tile<T> tile{s, packed, scale, Kept(s)};
+  const Tile<T> tile{s, packed, scale, Kept(s, true)};
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<T> memory(tile.entry_rows() * L), base(s.layers * G * H * L), sums(G * H * L), slopes((2 * s.layers * H + H + 3 * F + 4) * L);
+    Buffer<T> memory(tile.entry_rows() * L), base(s.layers * G * H * L), slopes((2 * s.layers * H + H + 3 * F + 4) * L), gate_slopes(s.layers * G * H * L);
     T *dh = slopes.data, *dc = dh + s.layers * H * L, *dx = dc + s.layers * H * L, *center = dx + H * L;
     T *moved = center + F * L, *uphill = moved + F * L, *wanted = uphill + F * L, *found = wanted + L, *du = found + L;
     Entry<T> e = tile.place(memory.data);
@@ -1012,10 +1101,10 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
                        base.data + (int64_t)l * G * H * L);
       for (int k = 0; k <= iterations; ++k) {
         for (int i = 0; i < F * L; i += W) store<T>(e.in + i, load<T>(center + i) + load<T>(moved + i));
-        tile.run(e, base.data, sums.data, found);
+        tile.run(e, base.data, found);
         if (k == iterations) break;
         for (int v = 0; v < VECS; ++v) store<T>(du + v * W, T(2) * (load<T>(found + v * W) - load<T>(wanted + v * W)));
-        tile.pull(e, du, dh, dc, true, dx, uphill);
+        tile.pull(e, du, dh, dc, true, gate_slopes.data, dx, uphill);
         for (int i = 0; i < (free < F ? free : F) * L; i += W) {
           Vec<T> up = load<T>(uphill + i), zero = {};
           Vec<T> step = up > T(0) ? zero + length : (up < T(0) ? zero - length : zero);
@@ -1113,9 +1202,9 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
 
 #define LREG_EXPORT(T, name)                                                                                           \
   extern "C" void lreg_forward_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,          \
-                                      const T* features, const T* state, T* next, T* update, int threads) {            \
+                                      const T* features, const T* state, T* next, T* update, T* gates, int threads) {  \
     const Shape s = *(const Shape*)shape;                                                                              \
-    forward<T>(s, scale, Weights<T>(s, weights), coordinates, features, state, next, update, threads);                 \
+    forward<T>(s, scale, Weights<T>(s, weights), coordinates, features, state, next, update, gates, threads);          \
   }                                                                                                                    \
   extern "C" void lreg_advance_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,          \
                                       int64_t count, const int64_t* sizes, T* const* parts, const int64_t* strides,    \
@@ -1125,11 +1214,11 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
                threads);                                                                                               \
   }                                                                                                                    \
   extern "C" void lreg_backward_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,         \
-                                       int steps, const T* features, const T* state, const T* du, T* dstate,           \
+                                       int steps, const T* features, const T* state, const T* gates, const T* du, T* dstate, \
                                        const T* branch, const T* branch_du, int groups, T* gradients,                  \
                                        const int64_t* offsets, int64_t size, int threads) {                            \
     const Shape s = *(const Shape*)shape;                                                                              \
-    backward<T>(s, scale, Weights<T>(s, weights), coordinates, steps, features, state, du, dstate, branch, branch_du,  \
+    backward<T>(s, scale, Weights<T>(s, weights), coordinates, steps, features, state, gates, du, dstate, branch, branch_du,  \
                 groups, gradients, offsets, size, threads);                                                            \
   }                                                                                                                    \
   extern "C" void lreg_ascent_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,           \

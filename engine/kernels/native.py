@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from engine.kernels import arrays
 from engine.kernels.arrays import give_back
-from engine.kernels.build import library
+from engine.kernels.build import isa_of, library
 from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
@@ -19,6 +20,8 @@ GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the numbe
 PIECE_BYTES = 7 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache
 LONGEST_PIECE = 32
 MOST_LAYERS = 8  # of native.cpp
+GATE_BYTES = 2**28  # what a truncation's gates may take; beyond, they are computed anew on the way back
+GATE_THREADS = 8  # that share the memory's bandwidth
 
 
 def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
@@ -78,6 +81,18 @@ class NativeNetwork:
         step_bytes = numbers * self.lanes * self.phi["head.weight"].element_size()
         return max(2, min(LONGEST_PIECE, PIECE_BYTES // step_bytes))
 
+    @property
+    def gates_shape(self) -> tuple[int, int, int]:
+        """Of one inner step's gates."""
+        return self.tiles, 4 * self.network.layers * self.network.hidden, self.lanes
+
+    def gate_bytes(self, steps: int) -> int:
+        """What a tape of so many steps keeps of gates; 0: it computes them anew. With AVX-512 that takes no longer."""
+        if self.network.cell != "lstm" or isa_of(library()) == "AVX-512" or torch.get_num_threads() > GATE_THREADS:
+            return 0
+        size = steps * math.prod(self.gates_shape) * self.dtype.itemsize
+        return size if size <= GATE_BYTES else 0
+
     def pack(self, state: State) -> Tensor:
         """The units of an optimizer state, [..., P, H] each, as the kernels' tiles."""
         packed = self.array(self.tiles, self.rows, self.lanes)
@@ -96,9 +111,14 @@ class NativeNetwork:
         sizes = (ctypes.c_int(len(units)), ctypes.c_int(self.network.hidden), ctypes.c_int64(self.coordinates))
         self._run(function, parts, *sizes, packed)
 
-    def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
-        """One step: features [N, F] and the packed state `before` to `after`, or in place, and `update`, [N]."""
-        self.call("forward", features, before, after, update)
+    def forward(
+        self, features: Tensor, before: Tensor, after: Tensor, update: Tensor, gates: Tensor | None = None
+    ) -> None:
+        """One step: features [N, F] and the packed state `before` to `after`, or in place, and `update`, [N].
+
+        The LSTM's gates are written to `gates` where there is such a tensor.
+        """
+        self.call("forward", features, before, after, update, gates)
 
     def advance(self, features: Tensor, pieces: Sequence[Sequence[Tensor]], update: Tensor) -> None:
         """One step in place: features [F, N], update [N], N coordinates in pieces one after another.
@@ -119,7 +139,9 @@ class NativeNetwork:
 
 
 class NativeTape:
-    """One truncation on the CPU kernels. Features of all steps are kept, the state every few steps."""
+    """One truncation on the CPU kernels. Features of all steps are kept, the state every few steps, and the gates of an
+    LSTM where they take little memory.
+    """
 
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi, state: State, steps: int) -> None:
         self._shape = next(iter(state[name] for name in optimizer.network.units)).shape[:-1]  # type: ignore[union-attr]
@@ -127,6 +149,7 @@ class NativeTape:
         self._piece = net.piece
         self._features = net.array(steps, net.coordinates, net.network.features)
         self._updates = net.array(steps, net.coordinates)
+        self._gates = net.array(steps, *net.gates_shape) if net.gate_bytes(steps) else None
         self._states = [self._empty_state()] * 2  # of the last step and the one before, in turns
         self._now = self._before = net.pack(state)
         self._kept: list[Tensor] = []  # at the start of every piece
@@ -143,7 +166,8 @@ class NativeTape:
             self._kept.append(self._now)
             self._states[(index + 1) % 2] = self._empty_state()
         self._before, self._now = self._now, self._states[index % 2]
-        net.forward(saved_features, self._before, self._now, self._updates[index])
+        gates = None if self._gates is None else self._gates[index]
+        net.forward(saved_features, self._before, self._now, self._updates[index], gates)
         self._taken += 1
         return self._updates[index].view(self._shape)
 
@@ -173,7 +197,8 @@ class NativeTape:
         last = (ctypes.c_int(GROUPS), sums, offsets, ctypes.c_int64(sum(sizes)))
         for first in reversed(range(0, len(slopes), self._piece)):
             steps = ctypes.c_int(min(self._piece, len(slopes) - first))
-            main = (self._features[first], self._kept[first // self._piece], stacked[first], carried)
+            gates = None if self._gates is None else self._gates[first]
+            main = (self._features[first], self._kept[first // self._piece], gates, stacked[first], carried)
             other = (beside[0][first], beside[1][first]) if beside is not None else (None, None)
             net.call("backward", steps, *main, *other, *last)
             total += sums.sum(0, dtype=torch.float64)
@@ -192,6 +217,7 @@ class NativeTape:
     def close(self) -> None:
         """The truncation is done with: its memory, that of its updates too, may be used again."""
         memory = [self._features, self._updates, self._now, *self._states, *self._kept]
+        memory += [] if self._gates is None else [self._gates]
         give_back(list({part.data_ptr(): part for part in memory if part.numel()}.values()))
         self._features = self._updates = self._now = self._before = torch.empty(0, dtype=self._net.dtype)
-        self._states, self._kept = [], []
+        self._states, self._kept, self._gates = [], [], None

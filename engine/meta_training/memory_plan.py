@@ -153,9 +153,9 @@ class _Work:
             way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps, ascends=ascends)
         if way == "native":
             phi = {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
-            piece = NativeNetwork(self.optimizer, phi, 1).piece
-            states = 2 + math.ceil(steps / piece)
-            arrays = steps * (step.features + vector) + states * step.units
+            network = NativeNetwork(self.optimizer, phi, self.theta.numel())
+            states = 2 + math.ceil(steps / network.piece)
+            arrays = steps * (step.features + vector) + states * step.units + network.gate_bytes(steps)
             parts["network"] = step.observing
             beside = steps * vector + step.units  # slopes of updates and state, as the kernels take them
             is_kept = arrays + beside <= BYTES_KEPT  # for the next truncation, so it is always there

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from rich.terminal_theme import TerminalTheme
 from textual import work
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SystemCommand
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Event, Paste, Resize
@@ -23,7 +24,6 @@ from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.runs.actions import Trash
 from lreg_tui.runs.console_base import ConsoleBase, RunEnded, RunsChanged, SeriesChanged
@@ -46,6 +46,17 @@ MOST_TOLD = 500
 SAME_S = 5.0  # in which a message that comes again is the same
 FUNCTION_KEY = re.compile(r"f\d+")
 LETTERS = (("up", "k", "up"), ("down", "j", "down"), ("first", "g", "home"), ("last", "G", "end"))
+SCREENS = {
+    "run": "runs.run_screen.RunScreen",
+    "compare": "compare.compare_screen.CompareScreen",
+    "transfer": "transfers.transfer_screen.TransferScreen",
+    "studies": "studies.studies_screen.StudiesScreen",
+    "study": "studies.study_screen.StudyScreen",
+    "editor": "presets.preset_editor.PresetEditorScreen",
+    "palette": "app.help.Palette",
+    "help": "app.help.HelpScreen",
+    "messages": "app.help.NoticesScreen",
+}
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
 
@@ -156,7 +167,7 @@ class LregApp(ConsoleBase):
     def on_unmount(self) -> None:
         self.feed.stop()
         self.trash.empty()
-        self.remember()
+        session.save(replace(self.remembered, theme=self.theme), self.session_path)
 
     @property
     def ansi_theme(self) -> TerminalTheme:
@@ -167,16 +178,6 @@ class LregApp(ConsoleBase):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), *self._own_filters]
-
-    def remember(self, screen: str = "", **values: object) -> None:
-        """Keep a screen's values (and the theme) for the next time."""
-        if screen:
-            self.remembered = self.remembered.with_view(screen, **values)
-        else:
-            session.save(replace(self.remembered, theme=self.theme), self.session_path)
-
-    def row(self, run_id: str) -> RunRow | None:
-        return next((row for row in self.feed.rows if row.id == run_id), None)
 
     def _tell(self, rows: tuple[RunRow, ...] | None, fresh: frozenset[str], ended: list[RunRow]) -> None:
         """Called in the feed's thread: pass on what changed to the screen that is shown and those below it."""
@@ -250,50 +251,24 @@ class LregApp(ConsoleBase):
 
     # -- going places ------------------------------------------------------------------------------------------------
 
-    def open_run(self, run_id: str) -> None:
-        if (row := self.row(run_id)) is not None and row.kind is TRANSFER:  # its screen is the one that can start them
-            self.open_transfer((run_id,))
-            return
-        from lreg_tui.runs.run_screen import RunScreen
-
-        self.push_screen(RunScreen(run_id))
-
-    def open_compare(self, run_ids: Sequence[str], **where: Any) -> None:
-        """`where`: the tab to begin with, task and inner step."""
-        from lreg_tui.compare.compare_screen import CompareScreen
-
-        self.push_screen(CompareScreen(tuple(run_ids), **where))
-
-    def open_transfer(self, run_ids: Sequence[str]) -> None:
-        from lreg_tui.transfers.transfer_screen import TransferScreen
-
-        self.push_screen(TransferScreen(tuple(run_ids)))
-
-    def action_studies(self) -> None:
-        from lreg_tui.studies.studies_screen import StudiesScreen
-
-        self.push_screen(StudiesScreen())
-
-    def open_study(self, path: Path) -> None:
-        """A study, by its folder."""
-        from lreg_tui.studies.study_screen import StudyScreen
-
-        self.push_screen(StudyScreen(path))
-
-    def open_editor(self, preset: str = "") -> None:
-        """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
-        from lreg_tui.presets.preset_editor import PresetEditorScreen
-
-        self.push_screen(PresetEditorScreen(preset))
+    def open(self, screen: str, *arguments: Any, **options: Any) -> None:
+        """Its module is imported only now. A dialog is not opened above itself."""
+        module, _, name = SCREENS[screen].rpartition(".")
+        kind = getattr(import_module(f"lreg_tui.{module}"), name)
+        if not (self.screen.is_modal and isinstance(self.screen, kind)):
+            self.push_screen(kind(*arguments, **options))
 
     def action_new_run(self) -> None:
         self.open_editor()
 
-    def action_command_palette(self) -> None:
-        from lreg_tui.app.help import Palette
+    def action_studies(self) -> None:
+        self.open("studies")
 
-        if not isinstance(self.screen, Palette):
-            self.push_screen(Palette())
+    def action_command_palette(self) -> None:
+        self.open("palette")
+
+    def action_help(self) -> None:
+        self.open("help", self.screen)
 
     def notify(self, message: str, *, severity: SeverityLevel = "information", **options: Any) -> None:
         """One event is one message, which can be read again; what was told a moment ago is not told twice."""
@@ -303,29 +278,29 @@ class LregApp(ConsoleBase):
             self.told.append((message, severity, now))
 
     def action_messages(self) -> None:
-        from lreg_tui.app.help import NoticesScreen
-
-        self.push_screen(NoticesScreen(self.told))
+        self.open("messages", self.told)
 
     def action_jump(self) -> None:
         from lreg_tui.app.help import JumpScreen
 
         self.push_screen(JumpScreen(self.screen), lambda going: going and going())
 
+    def exit(self, result: Any = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        """Once the screens that are being opened stand: an app that ends mounts no more widgets, but tells of them."""
+        opening = [screen for screen in self.screen_stack if not screen.is_mounted]
+        if opening:
+            opening[-1].call_later(self.exit, result, return_code, message)
+        else:
+            super().exit(result, return_code, message)
+
     async def action_quit(self) -> None:
         """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""
         if not any(getattr(screen, "keeps_from_quitting", bool)() for screen in self.screen_stack):
             self.exit()
 
-    def action_help(self) -> None:
-        from lreg_tui.app.help import HelpScreen
-
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen))
-
-    def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
-        yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
-        yield "Studies", "Many runs as one: their grid, their reports; start one", self.action_studies
-        yield "Messages", "What was told so far", self.action_messages
-        yield "Help", "The keys of this screen", self.action_help
+        yield SystemCommand("New run", "Pick a preset, edit it, launch it", self.action_new_run)
+        yield SystemCommand("Studies", "Many runs as one: grid, reports; start one", self.action_studies)
+        yield SystemCommand("Messages", "What was told so far", self.action_messages)
+        yield SystemCommand("Help", "The keys of this screen", self.action_help)

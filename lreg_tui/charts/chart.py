@@ -23,9 +23,8 @@ from textual.widget import Widget
 from lreg_tui.charts import frame, marks
 from lreg_tui.charts.axes import View, usable
 from lreg_tui.charts.curve import SMOOTHING_STEPS, ChartLine, Curve
-from lreg_tui.charts.frame import Canvas
+from lreg_tui.charts.frame import Canvas, Picture, Scene
 from lreg_tui.charts.picture import NOTHING_YET, paint
-from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 
@@ -222,17 +221,11 @@ class Chart(Canvas, can_focus=True):
         if (x := self.picture.x) is not None:
             self.look_at(self.view.zoom_x(position, ZOOM if closer else 1 / ZOOM, x.ends, self.picture.full_x))
 
-    def action_pan_x(self, direction: int) -> None:
-        self._pan_x(direction * PAN)
-
-    def _pan_x(self, share: float) -> None:
+    def action_pan_x(self, steps: float) -> None:
         if (x := self.picture.x) is not None:
-            self.look_at(self.view.pan_x(share, x.ends, self.picture.full_x))
+            self.look_at(self.view.pan_x(steps * PAN, x.ends, self.picture.full_x))
 
-    def action_zoom_y(self, closer: bool) -> None:
-        self._zoom_y(0.5, closer)
-
-    def _zoom_y(self, position: float, closer: bool) -> None:
+    def action_zoom_y(self, closer: bool, position: float = 0.5) -> None:
         if (y := self.picture.y) is not None:
             self.look_at(self.view.zoom_y(position, ZOOM if closer else 1 / ZOOM, y.ends))
 
@@ -289,7 +282,8 @@ class Chart(Canvas, can_focus=True):
                 x = marks.record_beside(self.curves, self.cursor_x, columns > 0)
             x = self.cursor_x if x is None else x
         self._move_cursor(x)
-        self._bring_into_view(x)
+        if x is not None and self.view.x is not None and not 0 <= (position := picture.x.position(x)) <= 1:
+            self.action_pan_x((position - 1) / PAN + 1 if position > 1 else position / PAN - 1)  # the view comes along
 
     def _record_near(self, x: float) -> float | None:
         return None if self.picture.x is None else marks.record_near(self.curves, self.picture.x, x)
@@ -299,13 +293,6 @@ class Chart(Canvas, can_focus=True):
             for chart in (self, *self.sisters()):
                 if chart.x_axis == self.x_axis:
                     chart.cursor_x = x
-
-    def _bring_into_view(self, x: float | None) -> None:
-        scale = self.picture.x
-        if x is None or scale is None or self.view.x is None:
-            return
-        if not 0 <= (position := scale.position(x)) <= 1:
-            self._pan_x(position - 1 + PAN if position > 1 else position - PAN)
 
     # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
 
@@ -317,12 +304,9 @@ class Chart(Canvas, can_focus=True):
             self._is_hovering = True
 
     def _point_at(self, event: events.MouseEvent) -> None:
-        if (x := self._x_under(event)) is not None:
-            self._move_cursor(self._record_near(x))
-
-    def _x_under(self, event: events.MouseEvent) -> float | None:
         offset = event.get_content_offset(self)
-        return None if offset is None else self.picture.x_at(offset.x)
+        if offset is not None and (x := self.picture.x_at(offset.x)) is not None:
+            self._move_cursor(self._record_near(x))
 
     def on_leave(self) -> None:
         if self._is_hovering:
@@ -375,6 +359,6 @@ class Chart(Canvas, can_focus=True):
         if offset is None or picture.x_at(offset.x) is None:
             return
         if event.ctrl or event.shift:
-            self._zoom_y((picture.top + picture.height - offset.y - 0.5) / picture.height, closer)
+            self.action_zoom_y(closer, (picture.top + picture.height - offset.y - 0.5) / picture.height)
         else:
             self._zoom_x((offset.x - picture.left + 0.5) / picture.width, closer)

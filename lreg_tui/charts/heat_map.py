@@ -100,7 +100,8 @@ class HeatMap(Widget):
         rows = []
         for top, bottom in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
             runs = [(pair, len(list(same))) for pair, same in groupby(zip(top, bottom, strict=True))]
-            rows.append([Segment("▀" * length, self._pixel(*pair)) for pair, length in runs])
+            colours = [(self._colour(above), self._colour(below), length) for (above, below), length in runs]
+            rows.append([Segment("▀" * n, Style.from_color(a.rich_color, b.rich_color)) for a, b, n in colours])
         return rows
 
     def _head(self, width: int) -> list[Segment]:
@@ -125,9 +126,6 @@ class HeatMap(Widget):
     def _quiet(self) -> Style:
         _, _, background, foreground = self.colors
         return Style(color=background.blend(foreground, 0.6).rich_color)
-
-    def _pixel(self, top: int, bottom: int) -> Style:
-        return Style(color=self._colour(top).rich_color, bgcolor=self._colour(bottom).rich_color)
 
     def _colour(self, step: int) -> Color:
         if step < 0:

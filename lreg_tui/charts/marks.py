@@ -14,7 +14,7 @@ from lreg_tui.charts import frame
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, AxisScale
 from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.plot import Picture, Scene
+from lreg_tui.charts.frame import Picture, Scene
 from lreg_tui.text import present
 from lreg_tui.widgets.themes import MARKERS, SERIES
 
@@ -120,10 +120,13 @@ def _draw_bars(scene: Scene, picture: Picture, curve: Curve, shift: int) -> None
 
 
 def _draw_markers(scene: Scene, picture: Picture, curve: Curve, number: int, count: int, shift: int) -> None:
+    assert picture.x is not None
     glyph, role = look(curve)
+    part = curve.inside(picture.x)
+    is_sparse = (part.stop - part.start) * FEW <= picture.width
     if scene.points_only and len(curve.y) > MOST_GLYPHS:
         _draw_dots(scene, picture, curve, role)
-    elif scene.points_only or _is_sparse(picture, curve):
+    elif scene.points_only or is_sparse:
         for column, row in _places(scene, picture, curve):
             if picture.left <= column + shift:
                 picture.frame.put(column + shift, row, glyph, role)
@@ -142,12 +145,6 @@ def _draw_dots(scene: Scene, picture: Picture, curve: Curve, role: int) -> None:
         seen = (columns >= 0) & (columns < dots.shape[1]) & (rows >= 0) & (rows < dots.shape[0])
     dots[dots.shape[0] - 1 - rows[seen].astype(int), columns[seen].astype(int)] = True
     picture.frame.put_dots(picture.left, picture.top, dots, role)
-
-
-def _is_sparse(picture: Picture, curve: Curve) -> bool:
-    assert picture.x is not None
-    part = curve.inside(picture.x)
-    return (part.stop - part.start) * FEW <= picture.width
 
 
 def _places(scene: Scene, picture: Picture, curve: Curve) -> Iterator[tuple[int, int]]:

@@ -9,8 +9,7 @@ from lreg_tui.charts import frame, marks
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import AxisScale, Range, power, round_out, ticks, usable
 from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.frame import Frame
-from lreg_tui.charts.plot import Picture, Scene
+from lreg_tui.charts.frame import Frame, Picture, Scene
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 

@@ -1,18 +1,24 @@
-"""Look at runs: runs, show, watch, logs."""
+"""Look at runs: runs, show, watch, logs.
+
+A line for each run is as wide as the terminal allows.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.base.errors import LregError, printable
+from engine.base.errors import LregError, SettingsError, printable
 from engine.base.files import open_to_read
+from engine.base.metrics import RECORDED, headline, metric
+from engine.base.settings import Setting
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, Status
 from engine.runs.kinds import TRANSFER
@@ -20,17 +26,100 @@ from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, label, ordered, print_results, radius_of, summarize
-from lreg_tui.cli.listing import SORTS, as_json_line, checked_key, run_table, sort_value
-from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice, flag, number, offering, option
-from lreg_tui.cli.references import RunOrJobReference, find_run
+from lreg_tui.cli.options import (
+    AsJson,
+    Plugins,
+    RunOrJobReference,
+    RunsDir,
+    choice,
+    find_run,
+    flag,
+    number,
+    offering,
+    option,
+)
 from lreg_tui.runs import filters
 from lreg_tui.runs.actions import called
-from lreg_tui.runs.feed import row_of
+from lreg_tui.runs.feed import RunRow, row_of
+from lreg_tui.runs.run_columns import column
 from lreg_tui.text import present
 from lreg_tui.text.log_file import with_local_time
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+USUAL = ("meta_loss", "validation_loss", "adaptive_sharpness", "sharpness")
+TESTED = tuple(name for name in RECORDED if metric(name).split == "test")
+SORTS = ("id", "name", "state", "progress", "eta", "age", *USUAL[:2], *TESTED, *USUAL[2:])
+
+
+def checked_key(option: str, key: str, rows: Sequence[RunRow]) -> str:
+    """A column of these runs: one of SORTS, a metric, or a setting by the end of its path. Raises SettingsError."""
+    names = filters.names_of(rows)
+    if key in SORTS or key in names:
+        return key
+    paths = filters.settings_called(key, names)
+    if len(paths) == 1:
+        return paths[0]
+    _, problem = Setting(option, ("str",), "", "", choices=tuple(paths) or SORTS).check(key)
+    raise SettingsError([problem] if problem is not None else [])
+
+
+def sort_value(row: RunRow, key: str) -> Any:
+    """What comes first; what has none, or has diverged, comes last."""
+    value = row.id if key == "id" else row.state if key == "state" else column(key).sort(row)
+    return (value is None, value)
+
+
+def as_json_line(row: RunRow, columns: Iterable[str]) -> dict[str, Any]:
+    names = (*USUAL, *(name for name in row.latest if metric(name).split == "test"))
+    told = {name: getattr(row, name) for name in ("id", "name", "state", "step", "total", "eta_s", "created")}
+    extra = {key: row.settings.get(key, row.latest.get(key)) for key in columns}
+    return {**told, "figures": {name: row.latest.get(name) for name in names}, **({"columns": extra} if extra else {})}
+
+
+def _cells(row: RunRow, columns: Sequence[str], metrics: Iterable[str]) -> dict[str, Text]:
+    """The cells of a run by column heading, the most telling first."""
+    from rich.text import Text
+
+    return {
+        **{key: present.text("".join(text for text, _ in column(key).show(row))) for key in columns},
+        "state": present.state_text(row.state),
+        "done": Text(present.progress(row.step, row.total)),
+        "age": Text(present.age(row.created)),
+        "ETA": Text(present.duration(row.eta_s) if row.is_live else ""),
+        **{present.heading(name): _value(name, row.latest.get(name)) for name in metrics},
+        "name": present.text(row.name),
+    }
+
+
+def _value(name: str, value: float | None) -> Text:
+    is_lost = value is not None and not math.isfinite(value)
+    return present.text(present.metric(name, value), "bold red" if is_lost else "")
+
+
+def run_table(listed: Sequence[RunRow], columns: Sequence[str], width: int) -> Table:
+    """As many columns as fit; the id is never cut, because it is there to be copied."""
+    optional = [name for name in ("test_loss", "adaptive_sharpness") if any(name in row.latest for row in listed)]
+    heads = dict.fromkeys(name for row in listed if (name := headline(row.latest).name) in row.latest)
+    metrics = ("meta_loss", "validation_loss", *optional, *heads, "sharpness")
+    ids = [present.text(row.id) for row in listed]
+    rows = [_cells(row, columns, metrics) for row in listed]
+    left = width - max(len(text) for text in ids)
+    table = output.lined(("id",))
+    headings = []
+    for heading in rows[0]:
+        needed = output.GAP + max(*map(len, heading.split("\n")), *(len(row[heading]) for row in rows))
+        if needed <= left:
+            left -= needed
+            headings.append(heading)
+            table.add_column(heading, no_wrap=True, justify="left" if heading in ("state", "name") else "right")
+    for text, row in zip(ids, rows, strict=True):
+        table.add_row(text, *(row[heading] for heading in headings))
+    return table
+
 
 ONLY = f"Only runs in this state: {', '.join(filters.STATE_NAMES)}; may be given again."
 FILTER = "Only runs that fit, in the words of the console's filter: 'lo* gam.rho>0.1 optimizer.kind:dm name~^lo-'."
@@ -125,6 +214,10 @@ def show(
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     facts, unit = reader.facts, reader.kind.unit
     versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
+    words = [str(word) for word in facts["argv"]] if isinstance(facts.get("argv"), list) else []  # as it was typed
+    created = str(facts.get("created", ""))
+    if reader.created is not None:
+        created = f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
     state = status.told + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
         "name": called(reader),
@@ -133,8 +226,8 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "progress": f"{present.progress(status.step, status.total)}, {unit} {status.step} of {status.total}",
         "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
-        "created": _created(reader),
-        "command": _command(facts.get("argv")),
+        "created": created,
+        "command": " ".join([Path(words[0]).name, *words[1:]]) if words else "",
         "seed": facts.get("seed", ""),
         "device": status.device or facts.get("device", ""),
         "data": facts.get("data_dir") or "",
@@ -145,18 +238,6 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "checkpoints": ", ".join(reader.checkpoints()),
     }
     _print_pairs(console, reader.id, {key: value for key, value in pairs.items() if value != ""}, str)
-
-
-def _created(reader: RunReader) -> str:
-    if reader.created is None:
-        return str(reader.facts.get("created", ""))
-    return f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
-
-
-def _command(argv: Any) -> str:
-    """The command as it was typed."""
-    words = [str(word) for word in argv] if isinstance(argv, list) else []
-    return " ".join([Path(words[0]).name, *words[1:]]) if words else ""
 
 
 def _print_pairs(console: Console, heading: str, pairs: dict[str, Any], form: Callable[[Any], str]) -> None:

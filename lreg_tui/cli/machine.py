@@ -111,14 +111,12 @@ def _gpu(device: str | None, as_json: bool) -> None:
         raise LregError(f"--gpu: {where} is no GPU that CUDA can use" if device else f"--gpu: {NO_GPU.found}")
     from engine.bench.gpu import report
 
-    _show((MachineCheck(*line) for line in _said(report(where))), as_json)
+    def said() -> Iterator[MachineCheck]:
+        for line in report(where):
+            output.say(line[0])  # while the rest is still measured
+            yield MachineCheck(*line)
 
-
-def _said(lines: Iterable[tuple[str, str, bool]]) -> Iterator[tuple[str, str, bool]]:
-    """The same, each told on stderr as well while the rest is still measured."""
-    for line in lines:
-        output.say(line[0])
-        yield line
+    _show(said(), as_json)
 
 
 def _plan(reference: str, sets: Sequence[str], device: str | None, data_dir: Path | None, as_json: bool) -> None:
@@ -138,7 +136,7 @@ def _plan(reference: str, sets: Sequence[str], device: str | None, data_dir: Pat
     console.print(present.text(f"{preset.name} on {where}: {made.task}, {side_by_side}, meta-gradient: {made.way}"))
     table = output.grid(3)
     for name, size in made.parts.items():
-        words = PARTS[name] + {PASSING: " (*)", EVALUATION: " (**)"}.get(_phase(name, PASSING, EVALUATION), "")
+        words = PARTS[name] + (" (*)" if name in PASSING else " (**)" if name in EVALUATION else "")
         table.add_row(present.text(name.replace("_", " ")), present.text(present.size(size)), present.text(words))
     for name, size, words in (
         ("meta-training", made.training, "all but (**), and of (*), which pass one after another, the largest"),
@@ -147,10 +145,6 @@ def _plan(reference: str, sets: Sequence[str], device: str | None, data_dir: Pat
     ):
         table.add_row(present.text(name, "bold"), present.text(present.size(size), "bold"), present.text(words))
     console.print(table)
-
-
-def _phase(name: str, *phases: tuple[str, ...]) -> tuple[str, ...]:
-    return next((phase for phase in phases if name in phase), ())
 
 
 def _free_memory(device: torch.device) -> int:

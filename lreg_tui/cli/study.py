@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from engine.runs.kinds import STUDY
 from engine.runs.store import Run, RunReader, RunStore
 from engine.study.plan.kept import check_kept, is_kept, report_file, study_in
 from engine.study.plan.snapshot import Watcher
+from engine.study.plan.sources import shipped_studies
 from engine.study.plan.state import plan_of
 from engine.study.schedule import slurm as slurm_options
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
@@ -36,12 +36,12 @@ from lreg_tui.cli.options import (
     Plugins,
     RunsDir,
     choice,
+    find_run,
     flag,
     number,
     offering_files,
     option,
 )
-from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 from lreg_tui.studies import study_worker
 from lreg_tui.text import present
@@ -54,19 +54,13 @@ SLURM_ARRAY = "How many jobs of an array run at once. Default: as many as fit."
 SLURM_SETUP = "Shell that jobs begin with; may be given again, and is to be, when the study is resumed."
 
 
-def _shipped() -> Iterable[str]:
-    from engine.study.plan.sources import shipped_studies
-
-    return shipped_studies()
-
-
 def study(
     reference: Annotated[
         str,
         typer.Argument(
             metavar="STUDY",
             help="A path, or the name of a shipped study.",
-            autocompletion=offering_files(_shipped),
+            autocompletion=offering_files(shipped_studies),
         ),
     ],
     sets: Annotated[
@@ -168,11 +162,10 @@ def _write_report(reference: str, runs_dir: Path | None, target: Path | None, as
 
     reader = _begun(reference, runs_dir, "--keep" if target else "--report")
     before = {} if target else _contents(report_file(reader.path).parent)
-    path = (
-        keep(reader.path, target, study_worker.draw)
-        if target
-        else write_report(plan_of(reader.path), reader.path, study_worker.draw)
-    )
+    if target:
+        path = keep(reader.path, target, study_worker.draw)
+    else:
+        path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     after = _contents(path.parent)
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
     if as_json:

@@ -36,13 +36,14 @@ from lreg_tui.cli.options import (
     Detach,
     Device,
     Plugins,
+    RunReferences,
     RunsDir,
     complete_target,
+    find_one_run,
     flag,
     offering,
     option,
 )
-from lreg_tui.cli.references import RunReferences, find_one_run
 from lreg_tui.runs.actions import called
 from lreg_tui.transfers import transfer_request
 from lreg_tui.transfers.transfer_request import TransferRequest
@@ -96,15 +97,11 @@ def transfer(
     Ctrl-C or `lreg stop`.
     """
     readers = transfer_request.unique(find_one_run(text, runs_dir) for text in references)
+    numbers = {"steps": steps, "seeds": seeds, "marks": marks, "radii": radii, "scales": scales, "sam": sam}
+    numbers |= {"weight_decays": weight_decays}
     request = TransferRequest(
         to=tuple(to or ()),
-        steps=",".join(steps or ["0"]),
-        seeds=",".join(seeds or ["5"]),
-        marks=",".join(marks or ()),
-        radii=",".join(radii or ()),
-        scales=",".join(scales or ["1"]),
-        weight_decays=",".join(weight_decays or ["0"]),
-        sam=",".join(sam or ()),
+        **{name: ",".join(values) for name, values in numbers.items() if values},
         checkpoint=checkpoint,
         untrained=untrained or baselines,
         baselines=BASELINE_NAMES if baselines else tuple(baseline or ()),

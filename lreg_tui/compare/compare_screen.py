@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import ContentSwitcher, Static, Tabs
+from textual.widgets import ContentSwitcher, Static
 
 from engine.base.errors import LregError
 from engine.jobs.landscape_worker import SliceSettings
@@ -184,11 +184,6 @@ class CompareScreen(ConsoleScreen):
         self.lreg.remember("compare", tab=tab)
         self.show()
         self.set_focus(self.query_one(CurvesPane).chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
-
-    @on(Tabs.TabActivated)
-    def _tab_clicked(self, event: Tabs.TabActivated) -> None:
-        if (page := self.query_one(PageTabs).page_of(event)) not in ("", self.tab):
-            self.action_show_tab(page)
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""

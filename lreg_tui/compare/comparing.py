@@ -184,13 +184,11 @@ def result_sheets(compared: Comparison) -> Iterator[Sheet]:
     """For every task its table, then how meta-training ended. Of a lone arm nothing is marked as the best."""
     for table in compared.tables:
         sheet = comparison_sheets.table_sheet(table, compared.radius, list(compared.controls.values()))
-        yield sheet if len(compared.arms) > 1 else _unmarked(sheet)
+        if len(compared.arms) == 1:
+            rows = [(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
+            sheet = replace(sheet, rows=rows)
+        yield sheet
     yield comparison_sheets.runs_sheet(compared)
-
-
-def _unmarked(sheet: Sheet) -> Sheet:
-    rows = [(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
-    return replace(sheet, rows=rows)
 
 
 def with_legend(sheet: Sheet) -> Sheet:

@@ -38,7 +38,6 @@ BRANCHES = {
 NOT_SIGNIFICANT = "n.s."
 SHORT = {"too few pairs": "too few", "unclear": NOT_SIGNIFICANT}
 BY_RADIUS = ("sharpness", "max_grad_norm")
-PLUS_MINUS = " ± "
 LONGEST_HEADING = 10  # characters on one line
 
 
@@ -182,7 +181,7 @@ def _mean(row: ComparisonRow, at: MetricAt, metric: Metric) -> str:
     cell = row.metrics.get(at)
     if cell is None:
         return present.NOTHING
-    return present.interval({"mean": cell.mean, "ci95": cell.ci95}, metric.unit == "share", PLUS_MINUS)
+    return present.interval({"mean": cell.mean, "ci95": cell.ci95}, metric.unit == "share")
 
 
 def _remarks(table: ComparisonTable) -> list[str]:
@@ -190,7 +189,7 @@ def _remarks(table: ComparisonTable) -> list[str]:
     where = (
         next(iter(over)) if len(over) == 1 else "the means of the meta-seeds where there are several, else over seeds"
     )
-    remarks = [f"mean{PLUS_MINUS}95% confidence interval over {where}, without diverged ones" if over else "means"]
+    remarks = [f"mean ± 95% confidence interval over {where}, without diverged ones" if over else "means"]
     tuned = dict.fromkeys(_tuned(row) for row in table.rows if row.facts.learning_rate is not None)
     remarks.append("normalised sharpness: 2 sharpness / radius^2")
     return [*remarks, f"tuned on validation loss: {'; '.join(tuned)}"] if tuned else remarks

@@ -24,11 +24,11 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.runs.feed import Feed
-from lreg_tui.runs.metric_panel import Ids, MetricPanel, Panels, Shown, ids_of
+from lreg_tui.runs.metric_panel import Ids, Panels, Shown, ids_of
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, pick_one
-from lreg_tui.widgets.threads import Helper, off_the_loop
+from lreg_tui.widgets.threads import Computing, off_the_loop
 
 USUAL = "meta_loss"
 LEARNING = "learning curves"  # stands for them among the metrics
@@ -58,30 +58,18 @@ class CurvesPane(Container):
         self.metric = metric
         self.run_ids: tuple[str, ...] = ()
         self.feed: Feed | None = None
+        self._panels = Panels([USUAL if metric == LEARNING else metric, "sharpness"])
+        self._second = self._panels.all[1]
+        self._second.add_class("-second")
+        self.learning = Chart(log_x=True, log_y=True, x_label="inner step")  # of the learning curves
+        self._switch()
 
     def compose(self) -> ComposeResult:
-        yield Panels([USUAL if self.metric == LEARNING else self.metric, "sharpness"])
-        yield Chart(log_x=True, log_y=True, x_label="inner step")
-
-    def on_mount(self) -> None:
-        self._second.add_class("-second")
-        self._switch()
+        yield self._panels
+        yield self.learning
 
     def on_resize(self) -> None:
         self._switch()
-
-    @property
-    def _panels(self) -> Panels:
-        return self.query_one(Panels)
-
-    @property
-    def _second(self) -> MetricPanel:
-        return self._panels.all[1]
-
-    @property
-    def learning(self) -> Chart:
-        """The chart of the learning curves."""
-        return self.query_children(Chart).first()
 
     @property
     def chart(self) -> Chart:
@@ -143,7 +131,7 @@ class LandscapeSubject:
     marker: str = ""
 
 
-class LandscapePane(VerticalScroll, can_focus=True):
+class LandscapePane(Computing, VerticalScroll, can_focus=True):
     """Heat maps with one range of colours for all, so that they can be compared."""
 
     HELP_TITLE = "Landscape"
@@ -163,15 +151,11 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self.subjects: tuple[LandscapeSubject, ...] = ()
         self.where: SliceSettings | None = None
         self.landscapes: dict[Path, Mapping[str, Any]] = {}
-        self._helper = Helper()
         self._drawing = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         yield Static(id="landscape-words", markup=False)
         yield Grid()
-
-    def on_unmount(self) -> None:
-        self.action_give_up()
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
@@ -240,10 +224,9 @@ class LandscapePane(VerticalScroll, can_focus=True):
         elif not words and missing:
             subject = "these runs" if len(missing) == len(self.subjects) else f"{len(missing)} of the runs"
             words = f"The landscape of {subject} is not computed yet: enter computes it, which takes a while."
-        elif not words:
-            words = (
-                "Train loss along two random directions, in the same colours. Titles: loss at centre; test accuracy."
-            )
+        words = (
+            words or "Train loss along two random directions, in equal colours; titles: loss at centre, test accuracy."
+        )
         if self.where is not None:
             words = f"{self.where.task} after {self.where.steps} inner steps. {words}"
         line.update(present.clean(words, 400))
@@ -251,15 +234,9 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "compute":
-            missing = any(subject.path not in self.landscapes for subject in self.subjects)
-            return not self._helper.is_running and self.where is not None and missing
-        return self._helper.is_running if action == "give_up" else True
-
-    def action_give_up(self) -> None:
-        """End the computation; what is complete is kept."""
-        self._helper.give_up()
+    @property
+    def can_compute(self) -> bool:  # type: ignore[override]
+        return self.where is not None and any(subject.path not in self.landscapes for subject in self.subjects)
 
     @work(exclusive=True, group="landscape", exit_on_error=False)
     async def action_compute(self) -> None:

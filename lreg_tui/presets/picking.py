@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tomli
-from textual import on, work
+from textual import work
 from textual.app import App
 from textual.widget import Widget
-from textual.widgets import OptionList
 
 from engine.base.device import ALLOWED, NAMES
 from engine.base.files import read_limited
@@ -116,18 +115,13 @@ class PickOfferScreen(PickList):
         picked = await app.push_screen_wait(screen)
         return screen.offers[picked[0]] if picked else None
 
-    def on_mount(self) -> None:
-        self.query_one(".dialog").mount(self.make_preview())
+    def contents(self) -> Iterable[Widget]:
+        yield from super().contents()
+        yield self.make_preview()
 
-    @property
-    def current(self) -> Offer | None:
-        index = self.query_one(OptionList).highlighted
-        return self.offers[self.listed[index].value] if index is not None and index < len(self.listed) else None
-
-    @on(OptionList.OptionHighlighted)
-    def _highlighted(self) -> None:
+    def on_option_list_option_highlighted(self) -> None:
         if self.current is not None:
-            self.preview(self.current)
+            self.preview(self.offers[self.current.value])
 
     def make_preview(self) -> Widget:
         """What stands below the list."""
@@ -148,7 +142,7 @@ class PickPresetScreen(PickOfferScreen):
 
     def make_preview(self) -> TomlArea:
         area = TomlArea(read_only=True)
-        area.can_focus, area.show_cursor, area.display = False, False, self.size.height >= 30
+        area.can_focus, area.show_cursor, area.display = False, False, self.app.size.height >= 30
         return area
 
     @work(group="preview", exclusive=True)

@@ -68,13 +68,14 @@ class PresetEditorScreen(ConsoleScreen):
         self.checked: Checked | None = None  # the newest answer
         self.catalog: Catalog | None = None
         self.goes_to = ""  # where the form's cursor goes when it shows what was edited
+        self.form, self.area, self.problems = PresetForm(id="form"), TomlArea(id="toml"), ProblemList(id="problems")
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
         with Horizontal(id="views"):
-            yield PresetForm(id="form")
-            yield TomlArea(id="toml")
-        yield ProblemList(id="problems")
+            yield self.form
+            yield self.area
+        yield self.problems
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -87,18 +88,6 @@ class PresetEditorScreen(ConsoleScreen):
             self.open(self.reference)
         else:
             self.pick_preset()
-
-    @property
-    def area(self) -> TomlArea:
-        return self.query_one(TomlArea)
-
-    @property
-    def form(self) -> PresetForm:
-        return self.query_one(PresetForm)
-
-    @property
-    def problems(self) -> ProblemList:
-        return self.query_one(ProblemList)
 
     @property
     def is_unsaved(self) -> bool:
@@ -345,16 +334,14 @@ class PresetEditorScreen(ConsoleScreen):
             note = "Unsaved: the run keeps its own copy of every setting." if self.is_unsaved else ""
             screen = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
             run_id = await self.app.push_screen_wait(screen)
-            if run_id is not None:
-                self._launched(run_id)
-
-    def _launched(self, run_id: str) -> None:
-        self.tell(f"started {run_id}")
-        while len(self.app.screen_stack) > 1:
-            self.app.pop_screen()
-        if isinstance(below := self.app.screen, DashboardScreen):
-            below.table.select(run_id)
-        self.lreg.feed.look_now()
+            if run_id is None:
+                return
+            self.tell(f"started {run_id}")
+            while len(self.app.screen_stack) > 1:
+                self.app.pop_screen()
+            if isinstance(below := self.app.screen, DashboardScreen):
+                below.table.select(run_id)
+            self.lreg.feed.look_now()
 
 
 def _check(text: str, path: Path, catalog: Catalog) -> tuple[Checked, Sequence[FormTable], frozenset[int]]:

@@ -17,7 +17,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.base.draws import DrawableSetting
@@ -52,13 +52,6 @@ class SettingList(OptionList):
 
     HELP_TITLE = "Settings"
     BINDINGS: ClassVar[list[BindingType]] = [bind("open", "select", "edit", "change the setting under the cursor")]
-
-
-class ValuePrompt(PromptScreen):
-    """What is typed takes the place of the value."""
-
-    def on_mount(self) -> None:
-        self.query_one(Input).select_all()
 
 
 class PresetForm(Vertical):
@@ -104,15 +97,12 @@ class PresetForm(Vertical):
         self.only_here = False
         self.lines: list[FormLine] = []
         self._rows: dict[str, FormRow] = {}
+        self.listed = SettingList(markup=False)
 
     def compose(self) -> ComposeResult:
         yield Static(id="filter", markup=False)
-        yield SettingList(markup=False)
+        yield self.listed
         yield Static("reading the settings …", id="about", markup=False)
-
-    @property
-    def listed(self) -> SettingList:
-        return self.query_one(SettingList)
 
     @property
     def current(self) -> str:
@@ -238,7 +228,7 @@ class PresetForm(Vertical):
                 self._set(row, typed(row.setting, text)[0])
 
         note = f"{row.setting.help}: {row.setting.describe()}; default {default_of(row)}"
-        self.app.push_screen(ValuePrompt(row.path, shown(row.value), note=note, check=wrong), take)
+        self.app.push_screen(PromptScreen(row.path, shown(row.value), note=note, check=wrong, replaces=True), take)
 
     def action_reset(self) -> None:
         """Take the key, or the penalty or term, out of the text."""
@@ -260,7 +250,6 @@ class PresetForm(Vertical):
 
     def add(self, section: str) -> None:
         """Pick a penalty, or a term of the objective, and add its table to the text."""
-
         if names := self.addable.get(section):
             add = lambda name: self.add_table(f"{section}.{name}")  # noqa: E731
             pick_one(self.app, f"add a {NAMED_TABLES[section]}", map(Choice, names), add)

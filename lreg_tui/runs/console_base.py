@@ -12,18 +12,19 @@ from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.runs.actions import Trash
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.system.config import Config
 from lreg_tui.system.session import Session
 from lreg_tui.text.present import clean
-from lreg_tui.widgets.dialog import ConfirmScreen, Ending
+from lreg_tui.widgets.dialog import ConfirmScreen, Ending, News
 from lreg_tui.widgets.keys import KeysInOrder
 
 
 @dataclass
-class RunsChanged(Message):
+class RunsChanged(News):
     """The run store has changed: every row, oldest first. A slow terminal may skip all but the newest."""
 
     rows: tuple[RunRow, ...]
@@ -33,7 +34,7 @@ class RunsChanged(Message):
 
 
 @dataclass
-class SeriesChanged(Message):
+class SeriesChanged(News):
     """Runs that are followed have new records: ask the feed for their series."""
 
     run_ids: frozenset[str]
@@ -61,30 +62,34 @@ class ConsoleBase(KeysInOrder):
     remembered: Session
     under_way: set[tuple[str, Path]]  # what is being done to runs: its name, and the run's folder
 
-    @abstractmethod
-    def row(self, run_id: str) -> RunRow | None: ...
+    def row(self, run_id: str) -> RunRow | None:
+        return next((row for row in self.feed.rows if row.id == run_id), None)
+
+    def remember(self, screen: str, **values: object) -> None:
+        """Keep a screen's values for the next time."""
+        self.remembered = self.remembered.with_view(screen, **values)
 
     @abstractmethod
-    def remember(self, screen: str = "", **values: object) -> None:
-        """Keep a screen's values (and the theme) for the next time."""
+    def open(self, screen: str, *arguments: Any, **options: Any) -> None:
+        """Put a screen above the others, by its name."""
 
-    @abstractmethod
-    def open_run(self, run_id: str) -> None: ...
+    def open_run(self, run_id: str) -> None:
+        row = self.row(run_id)  # of a transfer job the screen that can start more of them
+        self.open(*("transfer", (run_id,)) if row is not None and row.kind is TRANSFER else ("run", run_id))
 
-    @abstractmethod
     def open_compare(self, run_ids: Sequence[str], **where: Any) -> None:
         """`where`: the tab to begin with, task and inner step."""
+        self.open("compare", run_ids, **where)
 
-    @abstractmethod
-    def open_transfer(self, run_ids: Sequence[str]) -> None: ...
+    def open_transfer(self, run_ids: Sequence[str]) -> None:
+        self.open("transfer", run_ids)
 
-    @abstractmethod
     def open_study(self, path: Path) -> None:
-        """A study, by its folder."""
+        self.open("study", path)
 
-    @abstractmethod
     def open_editor(self, preset: str = "") -> None:
-        """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
+        """On a shipped preset's name, a file's path, or to pick one first."""
+        self.open("editor", preset)
 
 
 class ConsoleScreen(Ending, Screen[None]):

@@ -21,12 +21,12 @@ from lreg_tui.runs.run_files import diagnosis_sentences, diagnosis_sheet
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.threads import Helper
+from lreg_tui.widgets.threads import Computing
 
 ABOUT = "Does the estimated gradient of every term point the right way? enter compares it with the true one (minutes)."
 
 
-class DiagnosisPane(Vertical):
+class DiagnosisPane(Computing, Vertical):
     """The newest diagnosis first: the sign test in words, and the table."""
 
     DEFAULT_CSS = """
@@ -45,14 +45,10 @@ class DiagnosisPane(Vertical):
         super().__init__(id=id)
         self.data_dir = data_dir
         self.run_path: Path | None = None
-        self._helper = Helper()
 
     def compose(self) -> ComposeResult:
         yield Static(ABOUT, id="diagnosis-words", markup=False)
         yield SheetView("no diagnosis yet", id="diagnosis-sheets")
-
-    def on_unmount(self) -> None:
-        self.action_give_up()
 
     def show_diagnoses(self, run_path: Path | None, reports: Sequence[DiagnosisReport]) -> None:
         """Those of a run; None for a job that cannot be diagnosed."""
@@ -61,14 +57,9 @@ class DiagnosisPane(Vertical):
         self.query_one(SheetView).show(sheets)
         self.refresh_bindings()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "compute":
-            return self.run_path is not None and not self._helper.is_running
-        return self._helper.is_running if action == "give_up" else True
-
-    def action_give_up(self) -> None:
-        """End the diagnosis under way; nothing of it is kept."""
-        self._helper.give_up()
+    @property
+    def can_compute(self) -> bool:  # type: ignore[override]
+        return self.run_path is not None
 
     @work(exclusive=True, group="diagnosis", exit_on_error=False)
     async def action_compute(self) -> None:

@@ -80,7 +80,9 @@ class Followed:
         steps, times = (numpy.asarray(part)[: len(values)] for part in (column.steps, column.times))
         elapsed = self._elapsed.get(column.stamps)
         if elapsed is None or len(elapsed) < len(times):
-            elapsed = self._elapsed[column.stamps] = times - _began(reader)
+            first = (other.times[0] for other in list(reader.columns.values()) if len(other))
+            began = min(filter(math.isfinite, first), default=0.0)  # unix s, from which its time axis counts
+            elapsed = self._elapsed[column.stamps] = times - began
         return Series(steps, elapsed[: len(times)], values)
 
     def poll(self, budget_s: float, is_interrupted: Callable[[], bool]) -> tuple[frozenset[str], bool]:
@@ -101,12 +103,6 @@ class Followed:
         if fresh:
             import numpy  # noqa: F401  # here, not at the first drawing: it takes longer than a key press may
         return frozenset(fresh), is_behind
-
-
-def _began(reader: RunReader) -> float:
-    """Wall time (unix s) of a run's first record, from which its time axis counts."""
-    first = (column.times[0] for column in list(reader.columns.values()) if len(column))
-    return min(filter(math.isfinite, first), default=0.0)
 
 
 INTERVAL_S = 1.0
@@ -245,7 +241,7 @@ def row_of(reader: RunReader) -> RunRow:
     return row if row.latest else replace(row, latest=reader.figures())
 
 
-class Feed:
+class Feed(Followed):
     """Looks at a run store every `interval` seconds, in a thread of its own; `tell` is called there with what changed.
 
     `tell` gets rows (or None), ids of followed runs with new records, and rows of runs that have ended since the last
@@ -258,13 +254,13 @@ class Feed:
         tell: Callable[[tuple[RunRow, ...] | None, frozenset[str], list[RunRow]], None],
         interval: float = INTERVAL_S,
     ) -> None:
+        super().__init__()
         self.store = store
         self.interval = interval
         self.rows: tuple[RunRow, ...] = ()
         self.is_whole = False  # every run is in them
         self._tell = tell
         self._known: dict[Path, _KnownRun] = {}
-        self._followed = Followed()
         self._summarized: frozenset[str] = frozenset()
         self._is_due = False  # the store is to be looked at now
         self._stop = threading.Event()
@@ -286,8 +282,7 @@ class Feed:
         self._nudge.set()
 
     def follow(self, paths: Mapping[str, Path]) -> None:
-        """Read the metrics of these runs (id to folder) and of no others."""
-        self._followed.follow(paths)
+        super().follow(paths)
         self._nudge.set()
 
     def summarize(self, metrics: Iterable[str]) -> None:
@@ -295,14 +290,6 @@ class Feed:
         they are read."""
         self._summarized = frozenset(metrics)
         self.look_now()
-
-    def metrics(self, run_id: str) -> list[str]:
-        """Names of the metrics that a followed run has so far."""
-        return self._followed.metrics(run_id)
-
-    def series(self, run_id: str, metric: str) -> Series | None:
-        """A metric of a followed run as far as it is read: the same object while nothing was added."""
-        return self._followed.series(run_id, metric)
 
     def _loop(self) -> None:
         looked = -math.inf
@@ -325,7 +312,7 @@ class Feed:
         before = {row.path: row for row in self.rows}
         ended = [row for row in rows if not row.is_live and row.path in before and before[row.path].is_live]
         self.rows, self.is_whole = rows, self.is_whole or at_store
-        fresh, is_behind = self._followed.poll(self.interval, self._nudge.is_set)
+        fresh, is_behind = self.poll(self.interval, self._nudge.is_set)
         if changed or fresh or self._first:
             self._first = False
             self._tell(rows if changed or not before else None, fresh, ended)
@@ -346,7 +333,7 @@ class Feed:
             if number >= SCREENFUL and time.monotonic() - told > SLICE_S and not self._stop.is_set():
                 rows = [self._known[path].row for path in paths if path in self._known]
                 self.rows, self.is_whole = tuple(row for row in rows if row is not None), False
-                fresh, _ = self._followed.poll(SLICE_S / 4, self._nudge.is_set)
+                fresh, _ = self.poll(SLICE_S / 4, self._nudge.is_set)
                 self._tell(self.rows, fresh, [])
                 told = time.monotonic()
             run = self._known[reader.path] = _KnownRun(reader)

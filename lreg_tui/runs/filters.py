@@ -119,16 +119,13 @@ def split(text: str) -> list[FilterTerm]:
 
 
 def _predicate(term: FilterTerm, names: Collection[str]) -> Predicate:
-    predicate = _word(term.text) if term.plain else _term(term.text, names)
+    if not term.plain and (match := _FIELD.fullmatch(term.text)):
+        predicate = _field(match[1], match[2], names)
+    elif not term.plain and (match := _COMPARISON.fullmatch(term.text)):
+        predicate = _comparison(match[1], match[2], match[3], names)
+    else:
+        predicate = _word(term.text)
     return (lambda row: not predicate(row)) if term.negated else predicate
-
-
-def _term(text: str, names: Collection[str]) -> Predicate:
-    if match := _FIELD.fullmatch(text):
-        return _field(match[1], match[2], names)
-    if match := _COMPARISON.fullmatch(text):
-        return _comparison(match[1], match[2], match[3], names)
-    return _word(text)
 
 
 def _word(text: str) -> Predicate:
@@ -240,14 +237,10 @@ def _set_to(paths: Sequence[str], value: str) -> Predicate:
 
     def holds(row: RunRow) -> bool:
         values = list(values_of(row, paths))
-        is_it = any(value == number if is_number(value) else fnmatchcase(_text(value), pattern) for value in values)
+        is_it = any(v == number if is_number(v) else fnmatchcase(str(v).lower(), pattern) for v in values)
         return is_it or (value.lower() == NONE and not values)
 
     return holds
-
-
-def _text(value: Any) -> str:
-    return str(value).lower()
 
 
 # -- metric<value ----------------------------------------------------------------------------------------------------

@@ -81,10 +81,11 @@ def group(by: str, key: str, members: tuple[RunRow, ...], jobs: tuple[RunRow, ..
     states = Counter(row.state for row in (*members, *jobs))
     alike = {name: values.pop() for name in COMMON if len(values := {getattr(row, name) for row in members}) == 1}
     created = [row.created for row in members if row.created is not None]
+    common = ((key, v) for key, v in first.settings.items() if all(row.settings.get(key) == v for row in members))
     return GroupRow(
         id=f"group {by} {key}",
         path=first.path,
-        name=_name(by, key, members),
+        name=key if by == STUDY else seeds_name(members) if by == SEED else f"{len(members)}× {by} = {key}",
         state=min(states, key=lambda state: STATE_ORDER.index(state) if state in STATE_ORDER else len(STATE_ORDER)),
         step=sum(row.state == "finished" if by == STUDY else row.step for row in members),
         total=len(members) if by == STUDY else sum(row.total for row in members),
@@ -96,21 +97,11 @@ def group(by: str, key: str, members: tuple[RunRow, ...], jobs: tuple[RunRow, ..
         tags=tuple(tag for tag in first.tags if all(tag in row.tags for row in members)),
         kind=STUDY_KIND if by == STUDY else first.kind,
         pinned=any(row.pinned for row in members),
-        settings=first.settings if by == SEED else _common_settings(members),
+        settings=first.settings if by == SEED else dict(common),
         summaries=(Best if by == STUDY else Means)([row.summaries for row in members]),
         members=members,
         **{"device": "", **alike},
     )
-
-
-def _common_settings(rows: Sequence[RunRow]) -> dict[str, Any]:
-    return {
-        key: value for key, value in rows[0].settings.items() if all(row.settings.get(key) == value for row in rows)
-    }
-
-
-def _name(by: str, key: str, members: Sequence[RunRow]) -> str:
-    return key if by == STUDY else seeds_name(members) if by == SEED else f"{len(members)}× {by} = {key}"
 
 
 def seeds_name(members: Sequence[RunRow]) -> str:

@@ -26,7 +26,7 @@ from engine.base import metrics
 from engine.base.metrics import MACHINE, metric
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
-from lreg_tui.charts.plot import EVALUATION
+from lreg_tui.charts.frame import EVALUATION
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import Feed, Series
 from lreg_tui.text import present
@@ -58,13 +58,7 @@ class MetricPanel(Vertical):
     runs: var[Sequence[Shown]] = var((), init=False)
     highlighted: var[Ids | None] = var(None, init=False)
 
-    def __init__(
-        self,
-        metric: str,
-        runs: Sequence[Shown] = (),
-        *,
-        classes: str | None = None,
-    ) -> None:
+    def __init__(self, metric: str, runs: Sequence[Shown] = (), *, classes: str | None = None) -> None:
         super().__init__(classes=classes)
         self.set_reactive(MetricPanel.metric, metric)
         self.set_reactive(MetricPanel.runs, tuple(runs))
@@ -103,10 +97,10 @@ class MetricPanel(Vertical):
         self.chart.show = partial(present.metric, self.metric)
         unit = metrics.metric(self.metric).unit
         self.chart.unit = "percent" if unit == "share" else unit
-        self.chart.log_y = is_logarithmic(self.metric)
+        self.chart.log_y = self.metric.rsplit("_", 1)[-1] in LOGARITHMIC
         chosen = self.app.config.smoothing if isinstance(self.app, ConsoleBase) else None
-        smoothing = SMOOTHING if chosen is None else chosen
-        self.chart.smoothing = smoothing if self.metric in NOISY else 0.0
+        usual = SMOOTHING if chosen is None else chosen
+        self.chart.smoothing = usual if self.metric in NOISY else 0.0
 
     def update_from(self, feed: Feed) -> None:
         """Take over what the feed has now. Cheap when nothing has changed."""
@@ -195,11 +189,6 @@ def ids_of(ids: Ids) -> tuple[str, ...]:
     return (ids,) if isinstance(ids, str) else ids
 
 
-def is_logarithmic(metric: str) -> bool:
-    """True for metrics that run over several decades, whose y axis starts out logarithmic."""
-    return metric.rsplit("_", 1)[-1] in LOGARITHMIC
-
-
 FIRST = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
 THEN = ("sharpness", "parameter_norm", "train_loss", "max_grad_norm", "surrogate_gap")
 LAST = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps", "validation_diverged")
@@ -245,16 +234,11 @@ class MetricGrid(Panels):
 
     @property
     def per_page(self) -> int:
-        across, down = self.shape
-        return across * down
+        return math.prod(self.shape)
 
     @property
     def pages(self) -> int:
         return max(1, -(-len(self.names) // self.per_page))
-
-    @property
-    def focused_panel(self) -> MetricPanel | None:
-        return next((panel for panel in self.all if panel.chart.has_focus), None)
 
     def show_run(self, run_id: str, label: str, feed: Feed) -> None:
         """Take over what the feed has of a run now. Cheap when nothing has changed."""
@@ -274,7 +258,9 @@ class MetricGrid(Panels):
         rows = -(-len(visible) // across) if visible else 1
         self.styles.grid_size_columns = max(1, -(-len(visible) // rows))  # five are three above two
         self.styles.grid_size_rows = min(down, rows)
-        self._mount(len(visible) - len(self.all))
+        new = [self._panel(FIRST[0], [self._run] if self._run else ()) for _ in visible[len(self.all) :]]
+        self.all += new
+        self.mount_all(new)
         for index, panel in enumerate(self.all):
             panel.display = index < len(visible)
             if index < len(visible) and panel.metric != visible[index]:
@@ -283,12 +269,6 @@ class MetricGrid(Panels):
         if (self.page, self.pages) != self._paged:
             self._paged = self.page, self.pages
             self.post_message(self.Paged())
-
-    def _mount(self, count: int) -> None:
-        """That many panels more."""
-        new = [self._panel(FIRST[0], [self._run] if self._run else ()) for _ in range(count)]
-        self.all += new
-        self.mount_all(new)
 
     def _update(self) -> None:
         for panel in self.all:
@@ -301,7 +281,8 @@ class MetricGrid(Panels):
 
     def zoom(self) -> None:
         """From the grid to the panel in focus alone, and back to the page that it is on."""
-        metric = (self.all[0] if self.is_zoomed else self.focused_panel or self.all[0]).metric
+        focused = next((panel for panel in self.all if panel.chart.has_focus), self.all[0])
+        metric = (self.all[0] if self.is_zoomed else focused).metric
         self.is_zoomed = not self.is_zoomed
         if metric in self.names:
             self.page = self.names.index(metric) // self.per_page

@@ -10,9 +10,8 @@ from typing import Any
 
 from engine.base.errors import LregError
 from engine.base.files import read_json
-from engine.base.metrics import Metric
 from engine.runs import diagnoses
-from engine.runs.diagnoses import AGREES, OPPOSITE, UNCLEAR, DiagnosedPart, DiagnosisReport, Slope
+from engine.runs.diagnoses import AGREES, OPPOSITE, UNCLEAR, DiagnosisReport, Slope
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import columns, rows
@@ -139,22 +138,13 @@ def evaluations(reader: RunReader) -> list[Evaluation]:
     return sorted(listed, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
 
 
-def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MINUS) -> list[Entry]:
-    """Means with 95% intervals; red where an optimizee diverged."""
-    style = "red" if row["diverged"] else ""
-    texts = (present.interval(row.get(metric.name, {}), metric.unit == "share", plus_minus) for metric in metrics)
-    return [Entry(text, style=style) for text in texts]
+def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
+    """Optimizers side by side, a line each: at several inner steps a line for each of those. Means with 95% intervals,
+    red where an optimizee diverged."""
 
-
-def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
     def radius(name: str) -> str | None:
         return next(filter(None, (row.get(name, {}).get("radius") for row in results)), None)
 
-    return [present.heading(metric, radius(metric.name)) for metric in metrics]
-
-
-def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
-    """Optimizers side by side, a line each: at several inner steps a line for each of those."""
     metrics = columns(results)
     chosen = {  # that are not the same, or not known, for all
         "inner_step": len({row["inner_step"] for row in results}) > 1,
@@ -166,14 +156,14 @@ def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
         remark = f"\n({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
         rate = "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
         facts = {"inner_step": str(row["inner_step"]), "learning_rate": rate}
-        lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *cells(row, metrics)]))
+        means = (present.interval(row.get(metric.name, {}), metric.unit == "share") for metric in metrics)
+        entries = [Entry(mean, style="red" if row["diverged"] else "") for mean in means]
+        lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *entries]))
     at = "" if "inner_step" in names else f"after {results[0]['inner_step']} inner steps, "
-    remarks = [f"{at}{_seeds(max(row['seeds'] for row in results))}"]
-    return Sheet(title, "optimizer", [*map(present.heading, names), *headings(results, metrics)], lines, remarks)
-
-
-def _seeds(count: int) -> str:
-    return f"{count} fresh optimizees each, mean ± 95% confidence interval"
+    seeds = max(row["seeds"] for row in results)
+    headings = [*map(present.heading, names), *(present.heading(metric, radius(metric.name)) for metric in metrics)]
+    remarks = [f"{at}{seeds} fresh optimizees each, mean ± 95% confidence interval"]
+    return Sheet(title, "optimizer", headings, lines, remarks)
 
 
 def preset_of(reader: RunReader) -> tuple[str, str]:
@@ -201,7 +191,12 @@ def files_of(reader: RunReader, before: Files | None) -> Files:
 
 def diagnosis_sheet(report: DiagnosisReport) -> Sheet:
     """A line for every part: both derivatives by the log of the update scale, means over optimizees."""
-    lines = [(part.label, _diagnosed(part)) for part in report.parts]
+    lines = []
+    for part in report.parts:
+        numbers = [present.number(part.value, 3), _slope(part.estimated), _slope(part.true)]
+        numbers += [present.number(part.ratio, 3), present.number(part.cosine, 2)]
+        verdict = Entry(part.verdict, style=STYLES.get(part.verdict, ""))
+        lines.append((part.label, [*map(Entry, numbers), verdict]))
     remarks = [report.about, "derivatives by the log of the update scale: above 0 descent steps less, below 0 more"]
     if any(part.verdict == UNCLEAR for part in report.parts):
         remarks.append("unclear: an interval includes 0; more optimizees (--optimizees) narrow it")
@@ -210,15 +205,9 @@ def diagnosis_sheet(report: DiagnosisReport) -> Sheet:
 
 def diagnosis_sentences(report: DiagnosisReport) -> Sheet:
     """The sign test in words, the wrong ones first."""
-    order = sorted(range(len(report.parts)), key=lambda index: report.parts[index].verdict != OPPOSITE)
-    rows = [(report.parts[index].verdict, [Entry(report.sentences()[index])]) for index in order]
+    rows = [(part.verdict, [Entry(words)]) for part, words in zip(report.parts, report.sentences(), strict=True)]
+    rows.sort(key=lambda row: row[0] != OPPOSITE)
     return Sheet(f"checkpoint {report.checkpoint}, {report.created[:16]}", "sign", ("in words",), rows)
-
-
-def _diagnosed(part: DiagnosedPart) -> list[Entry]:
-    numbers = [present.number(part.value, 3), _slope(part.estimated), _slope(part.true)]
-    numbers += [present.number(part.ratio, 3), present.number(part.cosine, 2)]
-    return [*map(Entry, numbers), Entry(part.verdict, style=STYLES.get(part.verdict, ""))]
 
 
 def _slope(slope: Slope | None) -> str:

@@ -105,18 +105,15 @@ class RunList:
         self._predicate = predicate
         self.arrange()
 
-    def sort_by(self, key: str, reverse: bool) -> None:
-        """Sort by a column. Pinned runs stay first, what has no value comes last, and then the newest is first."""
-        self.sorted_by, self.reverse = key, reverse
-        self.arrange()
-
     def group_by(self, by: str) -> None:
         """`by`: see `grouped_by`. The cursor stays on its run, or goes to the group that has it."""
         row = self.cursor_line
         self.grouped_by, self._is_open = by, {}
         self.arrange()
         if row is not None:
-            self.move_to(next((index for index, line in enumerate(self.lines) if _holds(line, row)), self.cursor))
+            ids = {run.id for run in members(row)}
+            holding = (index for index, line in enumerate(self.lines) if ids & {run.id for run in members(line)})
+            self.move_to(next(holding, self.cursor))
 
     def move_to(self, index: int) -> None:
         if self.lines:
@@ -252,6 +249,7 @@ class RunList:
                 yield from self._lines(self._below[row.id])
 
     def _sorted(self, rows: Sequence[RunRow]) -> list[RunRow]:
+        """Pinned runs stay first, what has no value comes last, and then the newest is first."""
         rows = sorted(rows, key=lambda row: row.created or 0.0, reverse=True)
         values = [(column(self.sorted_by).sort(row), row) for row in rows]
         pairs = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
@@ -262,7 +260,3 @@ class RunList:
 def members(row: RunRow) -> Sequence[RunRow]:
     """The runs of a line: those of a group, or the one that it is."""
     return row.members if isinstance(row, GroupRow) else (row,)
-
-
-def _holds(line: RunRow, row: RunRow) -> bool:
-    return any(member.id == run.id for member in members(line) for run in members(row))

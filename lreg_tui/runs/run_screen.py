@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Static, Tabs
+from textual.widgets import ContentSwitcher, Static
 
 from engine.presets.catalog import USUAL_ESTIMATOR
 from engine.runs.store import RunReader
@@ -176,11 +176,6 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             counts |= {tab: str(len(items)) if items else "" for tab, items in listed.items()}
         if self.query_one(PageTabs).show_page(self.tab, counts):
             self.refresh_bindings()
-
-    @on(Tabs.TabActivated)
-    async def _tab_clicked(self, event: Tabs.TabActivated) -> None:
-        if (page := self.query_one(PageTabs).page_of(event)) not in ("", self.tab):
-            await self.action_show_tab(page)
 
     def _show_curves(self) -> None:
         grid = self.query_one(MetricGrid)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import Console
+from rich.markdown import Markdown
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Markdown, Static
+from textual.geometry import Size
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Static
 
 from engine.base.errors import LregError
 from engine.base.files import read_limited
@@ -28,6 +34,38 @@ if TYPE_CHECKING:
 
 LARGEST = 2**20  # bytes
 IMAGE = re.compile(r"^!\[[^\]\n]*\]\(([\w.-]+)\)$", re.MULTILINE)
+
+
+class Prose(Widget):
+    """Markdown, by Rich: Textual's own has a widget for every cell of a table, half a minute's work for a long report.
+
+    It is laid out off the loop, which takes a second.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self._lines: list[Strip] = []
+        self._width = 0  # that they are for
+
+    def on_resize(self) -> None:
+        if self.content_size.width != self._width:
+            self._lay_out(self.content_size.width)
+
+    @work(exclusive=True)
+    async def _lay_out(self, width: int) -> None:
+        self._width = width
+        console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+        markdown = Markdown(self.text, hyperlinks=False)
+        self._lines = await off_the_loop(lambda: [Strip(line) for line in console.render_lines(markdown)])
+        self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(1, len(self._lines))
+
+    def render_line(self, y: int) -> Strip:
+        line = self._lines[y] if y < len(self._lines) else Strip.blank(self._width)
+        return line.apply_style(self.rich_style)
 
 
 class Figure(Vertical):
@@ -87,13 +125,13 @@ def text_of(path: Path) -> str:
         return f"{clean(path)}: cannot be read: {clean(error.strerror or error)}"
 
 
-def parts_of(text: str) -> Iterator[Markdown | Figure]:
-    """Markdown, and the places of its figures in between."""
+def parts_of(text: str) -> Iterator[Prose | Figure]:
+    """What is written, and the places of the figures in between."""
     for number, part in enumerate(IMAGE.split(text)):
         if number % 2:
             yield Figure(part)
         elif part.strip():
-            yield Markdown(part, open_links=False)
+            yield Prose(part)
 
 
 def blocks_of(study: Path) -> dict[str, Block]:

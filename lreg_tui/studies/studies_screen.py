@@ -27,7 +27,8 @@ from lreg_tui.widgets.threads import off_the_loop
 
 COLUMNS = ("study", "state", "done", "runs", "running", "failed", "ETA", "age", "to come")
 FIRST_TO_GO = ("to come", "age", "running", "failed")  # of them, where there is no room
-NAME = 19  # characters, at most
+NAME = 19  # characters that there is always room for
+OTHERS = 70  # that the other columns take
 NOTHING = f"No study yet. {key_of('add')} picks one and starts it; so does lreg study on the command line."
 RUNNING, FAILED = ("running", "paused", "queued"), ("failed", "crashed")
 
@@ -102,23 +103,20 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     missing: Sequence[str] = ()  # columns that there is no room for
 
+    def __init__(self) -> None:
+        super().__init__(classes="-nothing")
+        self.table = KeyedTable()
+
     def compose(self) -> ComposeResult:
         yield Static("studies", id="title", markup=False)
-        yield KeyedTable()
+        yield self.table
         yield Static("looking …", id="instead", markup=False)
         yield Static(id="said", markup=False)
         yield KeyFooter()
 
-    def on_mount(self) -> None:
-        self.add_class("-nothing")
-
     def on_resize(self) -> None:
         if self.rows:
             self._show()
-
-    @property
-    def table(self) -> KeyedTable:
-        return self.query_one(KeyedTable)
 
     @cached_property
     def studies(self) -> StudyList:
@@ -148,7 +146,8 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     def _show(self) -> None:
         """Every study, in the columns that fit."""
-        all_cells = {row.id: cells(row, self.studies.seen(row.id)) for row in self.rows}
+        name_room = max(NAME, self.size.width - OTHERS)
+        all_cells = {row.id: cells(row, self.studies.seen(row.id), name_room) for row in self.rows}
         widths = {name: 2 + max([len(name), *(len(each[name]) for each in all_cells.values())]) for name in COLUMNS}
         columns, self.missing = list(COLUMNS), []
         for name in FIRST_TO_GO:
@@ -203,7 +202,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             self.lreg.open_study(started.path)
 
 
-def cells(row: RunRow, look: StudyLook | None) -> dict[str, Text]:
+def cells(row: RunRow, look: StudyLook | None, name_room: int) -> dict[str, Text]:
     """What a study shows in each column. Its runs may not be counted yet."""
     state = Text("damaged", "bold red") if look is not None and look.problem else present.state_text(row.state)
     readable = look if look is not None and not look.problem else None
@@ -220,7 +219,7 @@ def cells(row: RunRow, look: StudyLook | None) -> dict[str, Text]:
         "age": present.age(row.created),
     }
     return {
-        "study": Text(clean(row.name, NAME), "bold"),
+        "study": Text(clean(row.name, name_room), "bold"),
         "state": state,
         "running": count(*RUNNING, style="green"),
         "failed": count(*FAILED, style="bold red"),

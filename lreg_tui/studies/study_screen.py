@@ -63,12 +63,13 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self.path = path
         self.study: StudyLook | None = None
         self._watched = WatchedStudy(path)
+        self.grid, self.axes = StudyGrid(id="grid"), StudyAxes(id="axes")
 
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path.name), id="head", markup=False)
         yield Static(id="problem", markup=False)
-        yield StudyGrid(id="grid")
-        yield StudyAxes(id="axes")
+        yield self.grid
+        yield self.axes
         yield Static("reading …", id="instead", markup=False)
         yield Static(id="cell", markup=False)
         yield Static(id="legend", markup=False)
@@ -80,10 +81,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_class(self.size.height >= HIGH, "-log")
         self.add_class("-nothing")
-
-    @property
-    def grid(self) -> StudyGrid:
-        return self.query_one(StudyGrid)
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.study.row] if self.study is not None else []
@@ -120,7 +117,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             return
         grid, row = self.grid, self.grid.current_row
         if self.has_class("-axes"):
-            self.query_one(StudyAxes).show_study(study, grid.scale, row.key if row is not None else None)
+            self.axes.show_study(study, grid.scale, row.key if row is not None else None)
         self.say("cell", about_cell(study, row, grid.current))
         self.say("legend", legend_of(study, grid.scale, self.app.no_color, self.size.width - 2))
         self.refresh_bindings()
@@ -140,7 +137,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     @property
     def view(self) -> Widget:
         """The grid, or what stands in its place."""
-        return self.query_one(StudyAxes) if self.has_class("-axes") else self.grid
+        return self.axes if self.has_class("-axes") else self.grid
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -257,23 +257,20 @@ class JobPane(Vertical):
 
     def __init__(self) -> None:
         super().__init__()
+        self.table = KeyedTable()
         self.rows: dict[str, RunRow] = {}
         self.jobs: dict[str, JobSummary] = {}
         self.results: dict[str, tuple[int, Sequence[Sheet]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
 
     def compose(self) -> ComposeResult:
-        yield KeyedTable()
+        yield self.table
         yield Static(id="job-progress", markup=False)
         yield SheetView(NO_JOB, id="job-results")
 
     def on_mount(self) -> None:
         self.table.lay_out([Text(column) for column in COLUMNS])
         self.set_interval(AGES_EVERY_S, self._list)  # ages grow, also of jobs of which nothing new is told
-
-    @property
-    def table(self) -> KeyedTable:
-        return self.query_one(KeyedTable)
 
     @property
     def selected(self) -> RunRow | None:

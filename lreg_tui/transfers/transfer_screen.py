@@ -55,37 +55,34 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self.checked: CheckedRequest | None = None
         self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
+        self.pane = JobPane()
 
     def compose(self) -> ComposeResult:
         yield Static(id="transfer-title", markup=False)
         with Horizontal(id="transfer-panes"):
             with Vertical(id="request"):
-                rows = [row for row in self._rows() if row.id in self.given and "transfer" in row.kind.actions]
-                run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
-                yield RequestForm(run_ids, self.lreg.remembered.view("transfer"))
+                rows = {row.id: row for row in self._rows() if "transfer" in row.kind.actions}
+                run_ids = [run_id for run_id in self.given if run_id in rows]
+                self.form = RequestForm(run_ids, self.lreg.remembered.view("transfer"))
+                yield self.form
                 with Vertical(id="request-words"):
                     yield Static(id="request-help", markup=False)
                     yield Static(id="request-summary", markup=False)
                     yield Static(id="request-problem", markup=False)
-            yield JobPane()
+            yield self.pane
         yield KeyFooter()
 
     def on_mount(self) -> None:
         self._offer_runs()
         self._offer_targets()
-        pane = self.query_one(JobPane)
-        pane.show_rows(self._rows())
+        self.pane.show_rows(self._rows())
         self.form.focus()
-        given_jobs = [run_id for run_id in self.given if run_id in pane.rows]
+        given_jobs = [run_id for run_id in self.given if run_id in self.pane.rows]
         if given_jobs:
-            pane.table.select(given_jobs[0])
+            self.pane.table.select(given_jobs[0])
             self.action_switch()
         self._check()
         self._say_title()
-
-    @property
-    def form(self) -> RequestForm:
-        return self.query_one(RequestForm)
 
     def _rows(self) -> tuple[RunRow, ...]:
         return self.lreg.feed.rows
@@ -177,17 +174,14 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def subjects(self) -> Sequence[RunRow]:
-        selected = self.query_one(JobPane).selected
-        return [selected] if selected is not None else []
-
-    def action_start(self) -> None:
-        if not self._is_starting:
-            self._is_starting = True
-            self._start()
+        return [self.pane.selected] if self.pane.selected is not None else []
 
     @work(group="start")
-    async def _start(self) -> None:
+    async def action_start(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
+        if self._is_starting:
+            return
+        self._is_starting = True
         try:
             device = self.form.device
             checked = await self._checked()
@@ -210,7 +204,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         else:
             reader = await off_the_loop(lambda: self._launch(plan, device))
         self._started.append(reader)
-        self.query_one(JobPane).table.select(reader.id)
+        self.pane.table.select(reader.id)
         if not self.has_class("-jobs"):
             self.action_switch()
 
@@ -224,14 +218,11 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def action_switch(self) -> None:
         """Between request and jobs."""
         self.toggle_class("-jobs")
-        if self.has_class("-jobs"):
-            self.set_focus(self.query_one(JobPane).table)
-        else:
-            self.set_focus(self.form)
+        self.set_focus(self.pane.table if self.has_class("-jobs") else self.form)
         self._say_title()
 
     def on_runs_changed(self, message: RunsChanged) -> None:
-        self.query_one(JobPane).show_rows(message.rows)
+        self.pane.show_rows(message.rows)
         self._offer_runs()
         self._say_title()
         if self.checked is None or (self.checked.plan is None and "runs" in self.checked.problems):

@@ -14,6 +14,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Event, Mount
 from textual.screen import ModalScreen, Screen
 from textual.suggester import Suggester, SuggestFromList
 from textual.visual import VisualType
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     Base = Screen[Any]
 else:
     Base = object
+
+
+class News(Event):
+    """What a screen is told of the world."""
 
 
 class Ending(Base):
@@ -53,6 +58,11 @@ class Ending(Base):
 
     def action_leave(self) -> Any:
         self.dismiss(None)
+
+    async def on_event(self, event: Event) -> None:
+        """One that is being taken away is told all the same, and has no widgets any more, or none yet."""
+        if self.display or not isinstance(event, Mount | News):
+            await super().on_event(event)
 
     def on_screen_resume(self) -> None:
         if self._result is not None:
@@ -175,8 +185,8 @@ class ConfirmScreen(Dialog[bool]):
 class PromptScreen(Dialog[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
-    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
-    have been written by strangers.
+    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right; `replaces`: what is
+    typed takes the place of the value. `note` and `value` may have been written by strangers.
     """
 
     DEFAULT_CSS = """
@@ -196,32 +206,28 @@ class PromptScreen(Dialog[str | None]):
         check: Callable[[str], str] | None = None,
         suggester: Suggester | None = None,
         changed: Callable[[str], None] | None = None,
+        replaces: bool = False,
     ) -> None:
         super().__init__(title)
-        self.value = value
+        self.line = LineInput(clean(value), suggester=suggester, select_on_focus=replaces)
         self.note = note
         self.check = check
-        self.suggester = suggester
         self.changed = changed
 
     def contents(self) -> Iterable[Widget]:
-        yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
+        yield self.line
         yield Static("", id="note", classes="note", markup=False)
 
     def on_mount(self) -> None:
-        self._judge(self.query_one(Input).value)
+        self._judge(self.line.value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if not self._judge(event.value) and self.changed is not None:
             self.changed(event.value)
 
-    def on_input_submitted(self) -> None:
-        self.action_submit()
-
-    def action_submit(self) -> None:
-        text = self.query_one(Input).value
-        if not self._judge(text):
-            self.dismiss(text)
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if not self._judge(event.value):
+            self.dismiss(event.value)
 
     def _judge(self, text: str) -> str:
         """Show what is wrong with a text, or else the note."""

@@ -16,6 +16,7 @@ from lreg_tui.widgets.keys import bind
 class KeyedTable(DataTable[Text]):
     """Text from strangers is for the caller to clean."""
 
+    HELP_TITLE = "Table"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("first", "scroll_top", show=False),
         bind("last", "scroll_bottom", show=False),

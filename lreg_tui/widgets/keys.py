@@ -138,7 +138,8 @@ def items_of(screen: Screen[object]) -> Iterator[FooterItem]:
     """What there is to show, in the order of the bindings: of what has the focus, of the screen, of the app."""
     actions: dict[str, ActiveBinding] = {}
     for active in screen.active_bindings.values():
-        if active.binding.show and active.binding.description and not (_helps(active) or _is_typed(active, screen)):
+        helps = active.binding.action.removeprefix("app.") == "help"
+        if active.binding.show and active.binding.description and not (helps or _is_typed(active, screen)):
             actions.setdefault(active.binding.action, active)
     for group, members in groupby(actions.values(), key=lambda active: active.binding.group):
         of_group = list(members)
@@ -148,10 +149,6 @@ def items_of(screen: Screen[object]) -> Iterator[FooterItem]:
         else:
             for key, active in zip(keys, of_group, strict=True):
                 yield FooterItem((key,), active.binding.description, active.enabled)
-
-
-def _helps(active: ActiveBinding) -> bool:
-    return active.binding.action.removeprefix("app.") == "help"
 
 
 def _is_typed(active: ActiveBinding, screen: Screen[object]) -> bool:

@@ -1,4 +1,4 @@
-"""PageTabs: the names of a screen's pages in one line, each with the number that is its key."""
+"""PageTabs: the names of a screen's pages in one line, each with the number that is its key, and a place to click."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "to-"  # of the ids of tabs: the page may have the name itself
 
 
 class PageTabs(Tabs, can_focus=False):
-    """Scrolls to the page in sight where not all fit. A click on another: `Tabs.TabActivated`, see `page_of`."""
+    """Scrolls to the page in sight where not all fit. Its screen has `action_show_tab`."""
 
     DEFAULT_CSS = """
     PageTabs {
@@ -28,6 +28,7 @@ class PageTabs(Tabs, can_focus=False):
     def __init__(self, pages: Sequence[str]) -> None:
         self.tabs = {page: Tab(_label(number, page), id=f"{PREFIX}{page}") for number, page in enumerate(pages, 1)}
         super().__init__(*self.tabs.values())
+        self.page = pages[0]  # in sight
 
     def show_page(self, page: str, counts: Mapping[str, str] | None = None) -> bool:
         """Which page is in sight; `counts`: what stands beside the names of some. True if that is new."""
@@ -36,16 +37,19 @@ class PageTabs(Tabs, can_focus=False):
             label = _label(number, name, (counts or {}).get(name, ""))
             if tab.label.plain != label.plain:
                 tab.label = label
-        self.active = f"{PREFIX}{page}"
+        self.page, self.active = page, f"{PREFIX}{page}"
         return (self.text, self.active) != before
 
     @property
     def text(self) -> str:
         return "  ".join(tab.label_text for tab in self.tabs.values())
 
-    def page_of(self, event: Tabs.TabActivated) -> str:
-        """The page that a tab is for, if it is still the active one; else "": another was asked for meanwhile."""
-        return self.active.removeprefix(PREFIX) if event.tab.id == self.active else ""
+    async def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
+        """A click on one that is not in sight, unless another was asked for meanwhile."""
+        event.stop()
+        page = self.active.removeprefix(PREFIX)
+        if event.tab.id == self.active and page != self.page:
+            await self.screen.run_action(f"show_tab('{page}')")
 
 
 def _label(number: int, page: str, count: str = "") -> Content:

@@ -114,8 +114,10 @@ class PickList(Dialog[tuple[str, ...] | None]):
         self.listed = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
         listed = self.query_one(OptionList)
         listed.clear_options()
-        width = min(max((len(choice.name) for choice in self.choices), default=0), LONGEST_LABEL)
-        listed.add_options([Option(self._prompt(choice, width)) for choice in self.listed])
+        longest = max((len(choice.name) for choice in self.choices), default=0)
+        width = min(longest, LONGEST_LABEL, self.app.size.width // 3)
+        options = [Option(self._prompt(choice, width)) for choice in self.listed]
+        listed.add_options(options or [Option(Text("nothing here is called so", "dim"), disabled=True)])
         if self.listed:
             values = [choice.value for choice in self.listed]
             listed.highlighted = values.index(highlighted) if highlighted in values else 0
@@ -131,14 +133,14 @@ class PickList(Dialog[tuple[str, ...] | None]):
         return line
 
     @property
-    def _current(self) -> Choice | None:
+    def current(self) -> Choice | None:
         index = self.query_one(OptionList).highlighted
         return self.listed[index] if index is not None and index < len(self.listed) else None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """The highlight goes to what is called just so, else it stays: sam is not asam."""
         named = [choice.value for choice in self.choices if choice.name.lower() == event.value.strip().lower()]
-        self._show(named[0] if named else self._current.value if self._current else None)
+        self._show(named[0] if named else self.current.value if self.current else None)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""
@@ -156,7 +158,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
             listed.highlighted = index % len(self.listed) if step else max(0, min(index, len(self.listed) - 1))
 
     def action_mark(self) -> None:
-        if (choice := self._current) is not None:
+        if (choice := self.current) is not None:
             self._mark([choice.value], choice.value not in self.chosen)
             self._show(choice.value)
 
@@ -164,7 +166,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
         """Mark all that are listed, or none of them where all are marked."""
         values = [choice.value for choice in self.listed]
         self._mark(values, not set(values) <= set(self.chosen))
-        self._show(self._current.value if self._current else None)
+        self._show(self.current.value if self.current else None)
 
     def _mark(self, values: Sequence[str], is_chosen: bool) -> None:
         remaining = [value for value in self.chosen if value not in values or is_chosen]
@@ -173,7 +175,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
     def action_accept(self) -> None:
         if self.several and (self.chosen or not self.never_none):
             self.dismiss(tuple(self.chosen))
-        elif (choice := self._current) is not None:
+        elif (choice := self.current) is not None:
             self.dismiss((choice.value,))
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.worker import NoActiveWorker, get_current_worker
 
@@ -104,6 +104,33 @@ class Helper:
                 self._child = None
                 child.terminate()
                 await off_the_loop(child.wait)
+
+
+if TYPE_CHECKING:
+    from textual.widget import Widget as Base
+else:
+    Base = object
+
+
+class Computing(Base):
+    """A pane with the action compute, which takes a process; a key gives that up, and what is complete is kept."""
+
+    can_compute = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._helper = Helper()
+
+    def on_unmount(self) -> None:
+        self._helper.give_up()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "compute":
+            return self.can_compute and not self._helper.is_running
+        return self._helper.is_running if action == "give_up" else True
+
+    def action_give_up(self) -> None:
+        self._helper.give_up()
 
 
 async def _follow(

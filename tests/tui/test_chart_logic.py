@@ -12,10 +12,9 @@ import pytest
 from lreg_tui.charts import frame, heat_map, marks
 from lreg_tui.charts.axes import AxisScale, View, kept, nice_step, panned, round_out, ticks, usable, zoomed
 from lreg_tui.charts.curve import ChartLine, Curve, decimate, exponential
-from lreg_tui.charts.frame import Frame
+from lreg_tui.charts.frame import Frame, Picture, Scene
 from lreg_tui.charts.marks import LegendEntry
 from lreg_tui.charts.picture import paint
-from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.widgets.themes import MARKERS
 
 BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}

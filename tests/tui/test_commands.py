@@ -94,6 +94,15 @@ def test_what_a_command_does_is_said_in_a_sentence_and_beside_its_key(tmp_path):
     on_dashboard(tmp_path, doing)
 
 
+def test_what_can_be_done_everywhere_is_listed_before_anything_is_typed(tmp_path):
+    async def doing(pilot, app):
+        offered = "\n".join(await search(pilot, app, ""))
+        for title in ("Theme", "New run", "Studies", "Messages", "Help", "Quit"):
+            assert title in offered
+
+    on_dashboard(tmp_path, doing)
+
+
 def test_choosing_does_what_the_key_does(tmp_path):
     async def doing(pilot, app):
         await choose(pilot, app, "tag")

@@ -18,9 +18,9 @@ from engine.runs.store import RunStore
 from lreg_tui.charts import frame
 from lreg_tui.charts.axes import AxisScale, round_out, ticks
 from lreg_tui.charts.curve import ChartLine, Curve
+from lreg_tui.charts.frame import Picture, Scene
 from lreg_tui.charts.picture import paint
-from lreg_tui.charts.plot import Picture, Scene
-from lreg_tui.cli.listing import run_table, sort_value
+from lreg_tui.cli.look import run_table, sort_value
 from lreg_tui.figures import axes, page
 from lreg_tui.runs.feed import row_of
 from lreg_tui.runs.run_columns import BY_KEY, Cell

@@ -57,6 +57,8 @@ def test_editing_keys_do_not_overtake_letters_nor_fall_behind_them():
         ([*"sam", "down", "enter"], False, ("gsam",)),
         ([*"sgd", "space", "ctrl+u", *"gsam", "space", "enter"], True, ("sgd", "gsam")),
         ([*"sa", "ctrl+a", "enter"], True, ("sam", "gsam")),
+        ([*"xyz", "enter", "ctrl+u", *"gsam", "enter"], False, ("gsam",)),  # nothing is called so
+        ([*"xyz", "ctrl+a", "ctrl+u", "enter"], True, ()),
         (["s", "escape"], False, None),
     ],
 )

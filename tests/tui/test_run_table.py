@@ -64,16 +64,16 @@ def names(runs: RunList) -> str:
 def test_order(key, reverse, expected):
     runs = RunList()
     runs.replace(ABC)
-    runs.sort_by(key, reverse)
+    sort(runs, key, reverse)
     assert names(runs) == expected
 
 
 def test_live_runs_come_first_by_state_and_names_whatever_their_case():
     runs = RunList()
     runs.replace([row("b"), row("A", state="crashed"), row("c", state="running")])
-    runs.sort_by("state", False)
+    sort(runs, "state", False)
     assert names(runs) == "cAb"
-    runs.sort_by("name", False)
+    sort(runs, "name", False)
     assert names(runs) == "Abc"
 
 
@@ -81,7 +81,7 @@ def test_pinned_runs_are_first_in_every_order():
     runs = RunList()
     runs.replace([*ABC, row("p", 1000, pinned=True, latest={})])
     for reverse in (False, True):
-        runs.sort_by("meta_loss", reverse)
+        sort(runs, "meta_loss", reverse)
         assert names(runs)[0] == "p"
 
 
@@ -90,7 +90,7 @@ def test_the_cursor_stays_on_its_run_when_rows_move_come_and_go():
     runs.replace(ABC)
     runs.move_to(1)
     assert runs.cursor_id == "id-b"
-    runs.sort_by("meta_loss", False)
+    sort(runs, "meta_loss", False)
     assert runs.cursor == 0 and runs.cursor_id == "id-b"
     runs.replace([*ABC, row("z", latest={"meta_loss": 0.01})])
     assert runs.cursor == 1 and runs.cursor_id == "id-b"
@@ -105,7 +105,7 @@ def test_the_cursor_stays_on_its_run_when_rows_move_come_and_go():
 def test_marks_keep_their_order_and_wait_behind_a_filter():
     runs = RunList()
     runs.replace(ABC)
-    runs.sort_by("name", False)
+    sort(runs, "name", False)
     for place in (2, 0):
         runs.move_to(place)
         runs.mark()
@@ -149,7 +149,7 @@ def test_runs_that_differ_by_seed_only_are_one_line_with_mean_and_interval():
     runs = RunList()
     runs.replace([*seeds("gam", (0.4, 0.6)), *seeds("sam", (0.1, 0.2, 0.3)), row("alone", arm="alone")])
     runs.group_by("seed")
-    runs.sort_by("meta_loss", False)
+    sort(runs, "meta_loss", False)
     assert [line.name for line in runs.lines] == ["3× sam", "2× gam", "alone"]
     assert "".join(text for text, _ in column("meta_loss").show(runs.lines[1])) == "0.500±1.271"  # 12.706 * 0.1
     runs.move_to(1)
@@ -275,7 +275,7 @@ def test_any_setting_and_metric_is_a_column_and_an_order():
     runs = RunList()
     runs.replace(GAM)
     for reverse, expected in ((False, "bac"), (True, "abc")):  # by number, and what has none is last
-        runs.sort_by("penalty.gam.rho", reverse)
+        sort(runs, "penalty.gam.rho", reverse)
         assert names(runs) == expected
     picked = [shown.key for shown in chosen(80, 1, GAM, ("penalty.gam.rho", "own_metric"))[0]]
     assert picked[:3] == ["name", "penalty.gam.rho", "own_metric"] and "state" in picked
@@ -320,7 +320,7 @@ def test_a_name_is_cut_in_its_middle():
 def test_a_run_is_selected_when_it_appears_whatever_the_order():
     runs = RunList()
     runs.replace(ABC)
-    runs.sort_by("meta_loss", False)
+    sort(runs, "meta_loss", False)
     runs.select("id-new")
     assert runs.cursor_id == "id-c"
     runs.replace([*ABC, row("new", latest={})])
@@ -383,6 +383,11 @@ def drive(steps, size=(80, 8)):
             await steps(pilot, app.table, app)
 
     run(go())
+
+
+def sort(runs: RunList, key: str, reverse: bool) -> None:
+    runs.sorted_by, runs.reverse = key, reverse
+    runs.arrange()
 
 
 def text_of(table: RunTable) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from studying import STAMP, arm, job, study, transfers
-from textual.widgets import DataTable, Input, Markdown, Static
+from textual.widgets import DataTable, Input, Static
 from tui.driving import NOBODY, calm, change_json, settle, until
 from tui.showing import show
 
@@ -33,7 +33,7 @@ from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen, size_of, start
-from lreg_tui.studies.report import ReportScreen
+from lreg_tui.studies.report import Prose, ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
 from lreg_tui.studies.study_rows import WatchedStudy
@@ -312,11 +312,30 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
         assert {chart.title.split(" · ")[0] for chart in report.query(Chart)} <= {"meta-loss", "validation loss"}
         assert all(len(line.x) for chart in report.query(Chart) for line in chart.lines)
         assert [str(part.content) for part in report.query("Figure Static").results(Static)] == ["figure none.png"]
-        text, after = (part.source for part in report.query(Markdown))
+        text, after = (part.text for part in report.query(Prose))
         assert after.strip() == "After it."
         assert text.startswith("# Report ") and "[bold]x[/bold]" in text and "\x1b" not in text
 
     opened((store, plan, started.path), tmp_path, doing)
+
+
+def test_a_long_report_opens_at_once_and_ends_where_its_text_does(begun, tmp_path):
+    rows = "\n".join(f"| {row} | 0.1 | 0.2 |" for row in range(1000))
+    (begun[2] / "report").mkdir()
+    (begun[2] / "report" / "report.md").write_text(
+        f"# Long\n\n| a | b | c |\n|---|---|---|\n{rows}\n\nIts last line.\n"
+    )
+
+    async def doing(pilot, screen):
+        await look(pilot, screen)
+        await pilot.press("V")
+        await settle(pilot)
+        assert len([*pilot.app.screen.walk_children()]) < 20  # not one for each cell: that took half a minute
+        await pilot.press("G")
+        await settle(pilot)
+        assert any("Its last line." in strip.text for strip in pilot.app.screen._compositor.render_strips())
+
+    opened(begun, tmp_path, doing)
 
 
 DAMAGED = {
