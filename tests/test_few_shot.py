@@ -79,6 +79,20 @@ def test_one_meta_step_on_an_episode_equals_autograd_written_out():
         torch.testing.assert_close(measured[name], slope, rtol=1e-9, atol=1e-12, msg=name)
 
 
+def test_terms_of_evolution_strategies_are_measured_on_the_episode_that_was_trained_on():
+    """The validation loss of an episode is that of its queries, which is what the objective counts here."""
+    run = trainer(
+        F64,
+        optimizer={"kind": "lin"},
+        meta={"learn_start": False, "estimator": "es", "pairs": 2, "sigma": 1e-9, "meta_batch": 3},
+        objective={**PRESET["objective"], "terms": {"validation_loss": {"weight": 0.5}, "sharpness": {"radius": 0.1}}},
+    )
+    run.advance()
+    (record,) = run.advance()
+    query_loss, sharpness = record["objective_validation_loss"], record["objective_sharpness"]
+    assert record["meta_objective"] == pytest.approx(1.5 * query_loss + sharpness, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["meta-lstm", "dm"])
 def test_a_learned_start_learns_and_query_accuracy_rises(kind):
     run = trainer(optimizer={"kind": kind}, meta={"epochs": 60, "learning_rate": 0.03}, evaluation={"every": 60})

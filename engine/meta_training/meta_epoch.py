@@ -201,8 +201,9 @@ class MetaEpoch:
 
     def _seen(self, index: int, members: list[int]) -> tuple[Task, Objective]:
         """A task as some of the optimizees see it, and the objective on it."""
-        task = self.tasks[index].of([self._seed("episode", member) for member in members])
-        return task, self.objective_on(self.tasks[index]).of(task)
+        data_seeds = [self._seed("episode", member) for member in members]
+        task = self.tasks[index].of(data_seeds)
+        return task, self.objective_on(self.tasks[index]).of(task, data_seeds)
 
     def _streams(self, task: Task, objective: Objective, members: list[int]) -> tuple[Stream, Stream | None]:
         stream = task.batches([self._seed("batches", member) for member in members], "train")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -33,12 +33,15 @@ class Objective:
     divergence_cap: float = 10.0
     layout: Layout | None = None
     task: Task | None = None  # that the terms are measured on, and that learned optimizers may look at
+    data_seeds: tuple[int, ...] = ()  # [B], where every optimizee has data of its own: `task.of` these seeds
     settings: ObjectiveSettings = ObjectiveSettings()
     terms: dict[str, Term] = field(default_factory=dict)
 
-    def of(self, task: Task) -> Objective:
-        """The objective on a task that is bound to optimizees, where the learned optimizer looks at it."""
-        return replace(self, task=task) if self.optimizer.uses_task else self
+    def of(self, task: Task, data_seeds: Sequence[int]) -> Objective:
+        """The objective for some optimizees, and `task` as they see it."""
+        if task.rows is None:
+            return self
+        return replace(self, task=task if self.optimizer.uses_task else self.task, data_seeds=tuple(data_seeds))
 
 
 def objective_on(

@@ -278,7 +278,10 @@ class ParticleTruncation(InnerSteps):
         assert task is not None
         points = self.at_loss[_text(term.at)][1] if term.at else self.theta
         value = torch.full_like(self.last, torch.nan)
-        if self.alive.any():
+        for b, seed in enumerate(self.objective.data_seeds):
+            if len(alive := self.alive[:, b].nonzero()[:, 0]):  # on the data that it was trained on
+                value[alive, b] = term.value(task.of([seed] * len(alive)), points[alive, b]).to(value)
+        if not self.objective.data_seeds and self.alive.any():
             value[self.alive] = term.value(task, points[self.alive]).to(value)
         measured = value.isfinite()
         worst = torch.where(measured, value, -torch.inf).amax(0)
