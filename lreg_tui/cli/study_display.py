@@ -104,7 +104,6 @@ def _marks(pieces: Sequence[WorkItem], width: int) -> Text:
 
 
 def _running(seen: Snapshot) -> list[Any]:
-    """What is running, with its progress."""
     table = output.grid(4)
     busy = [piece for piece in seen.pieces if piece.state in LIVE]
     for piece in busy[:MOST_RUNNING]:
@@ -138,7 +137,6 @@ def winners_table(seen: Snapshot) -> Table:
 
 
 def cells_list(seen: Snapshot) -> Table:
-    """Every run there will be, and what is there of it."""
     table = output.lined(("arm", "point", "seed", "state", "run"))
     for cell in seen.cells:
         facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
@@ -164,7 +162,6 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
 
 
 def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:
-    """The runs there will be, and what is there of them."""
     folder = begun.path if begun else store.root / STUDY.home / plan.name  # of a new one nothing is there
     seen = Watcher(replace(plan, stamp=plan_of(begun.path).stamp) if begun else plan, folder).look()
     if as_json:

@@ -201,7 +201,6 @@ class CompareScreen(ConsoleScreen):
         self.refresh_bindings()
 
     def _where(self) -> Text:
-        """What the tables and charts are about, or what went wrong."""
         if self.problem:
             return present.text(self.problem, "bold red")
         if self.result is None:

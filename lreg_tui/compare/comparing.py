@@ -222,7 +222,6 @@ def landscape_of(compared: Comparison) -> tuple[str, int] | None:
 
 
 def notes_of(compared: Comparison) -> list[str]:
-    """What weakens the comparison."""
     damaged = compared.damaged_files
     left_out = [f"{damaged} damaged transfer file{'s are' if damaged > 1 else ' is'} left out"] if damaged else []
     return [*compared.notes, *left_out]
@@ -267,7 +266,6 @@ def where(result: ComparisonResult, tab: str) -> Text:
 
 
 def why_empty(result: ComparisonResult) -> str:
-    """Why there are no differences to show."""
     compared = result.comparison
     if not compared.tables:
         return NO_TRANSFERS

@@ -91,7 +91,6 @@ class CurvesPane(Container):
         return dict.fromkeys(name for run_id in self.run_ids for name in (feed.metrics(run_id) if feed else ()))
 
     def show_learning(self, task: str, lines: Sequence[ChartLine], paths: Sequence[Path]) -> None:
-        """The learning curves of runs on a task."""
         self.learning.about = task, *paths
         self.learning.title = f"train loss on {present.clean(task, 60)}" if task else "train loss of optimizees"
         self.learning.lines = lines
@@ -160,7 +159,6 @@ class LandscapePane(Computing, VerticalScroll, can_focus=True):
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def aim(self, subjects: Sequence[LandscapeSubject], where: SliceSettings | None) -> None:
-        """Look at these runs there."""
         if (tuple(subjects), where) == (self.subjects, self.where):
             return
         self.action_give_up()

@@ -96,7 +96,6 @@ def panels_size(blocks: Sequence[Block]) -> tuple[float, float]:
 
 
 def draw_panels(part: FigureBase, blocks: Sequence[Block], width: float) -> None:
-    """All panels, and a legend below."""
     columns = side_by_side(blocks)
     cells = [cell for block in _places(blocks, columns) for cell in block]
     panels = panels_in(blocks)
@@ -137,7 +136,6 @@ def arrange(counts: Sequence[int], columns: int) -> list[list[tuple[int, int]]]:
 
 
 def add_legend(part: FigureBase, people: Sequence[Who], columns: int) -> None:
-    """One entry for everybody, below all panels."""
     from matplotlib.lines import Line2D
 
     if not people:

@@ -94,8 +94,6 @@ def _values(path: Path) -> dict[str, Any] | None:
 
 
 class PickOfferScreen(PickList):
-    """A PickList of references."""
-
     HEADING: ClassVar[str]
     DEFAULT_CSS = """
     PickOfferScreen > .dialog { height: 90%; }

@@ -124,7 +124,6 @@ def differences(draft: Draft, checked: Checked, catalog: Catalog) -> Content:
 
 
 def _settings(settings: list[tuple[str, Any, Any]]) -> Iterator[Content]:
-    """What a run would do differently."""
     width = max((len(key) for key, _, _ in settings), default=0)
     for key, before, after in settings:
         values = (_value(before), "$error"), " → ", (_value(after), "$success bold")

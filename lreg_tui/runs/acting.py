@@ -278,7 +278,6 @@ def telling(row: RunRow) -> str:
 
 
 def named(rows: Sequence[RunRow]) -> str:
-    """How runs are called in a question."""
     names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is TRANSFER) for row in rows]
     return listed(names)
 

@@ -112,7 +112,6 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     @property
     def panel(self) -> Widget:
-        """The chosen one."""
         return self.every_panel[self.panel_index]
 
     def compose(self) -> ComposeResult:

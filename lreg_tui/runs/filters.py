@@ -188,7 +188,6 @@ def _among(name: str, value: str) -> Predicate:
 
 
 def words(row: RunRow, name: str) -> Iterable[str]:
-    """The words that a field of a run consists of."""
     if name == "task":
         tasks = row.task.split("+") if row.task else []
         return [word for task in tasks for word in (task, *task.split("/"))]

@@ -41,7 +41,6 @@ class Evaluation:
 
     @property
     def last(self) -> Row:
-        """The row of the last mark."""
         return self.marks[-1]
 
 
@@ -80,7 +79,6 @@ def checkpoints(reader: RunReader) -> list[Checkpoint]:
 
 
 def checkpoint_sheets(files: Files) -> list[Sheet]:
-    """Name, meta-step, size and age of each checkpoint."""
     listed = files.checkpoints
     lines = [
         (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed

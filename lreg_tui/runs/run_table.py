@@ -255,7 +255,6 @@ class RunTable(ScrollView, can_focus=True):
         self._change(lambda: self.runs.unfold(is_open))
 
     def choose(self, **changes: Any) -> None:
-        """As the user wants it."""
         self.show_as(replace(self.arrangement, **changes))
         self.post_message(self.LayoutChanged())
 
@@ -277,7 +276,6 @@ class RunTable(ScrollView, can_focus=True):
 
     @property
     def columns(self) -> tuple[RunColumn, ...]:
-        """The columns in view."""
         return self._grid.columns
 
     def _lay_out(self) -> None:

@@ -145,7 +145,6 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             self._show()
 
     def _show(self) -> None:
-        """Every study, in the columns that fit."""
         name_room = max(NAME, self.size.width - OTHERS)
         all_cells = {row.id: cells(row, self.studies.seen(row.id), name_room) for row in self.rows}
         widths = {name: 2 + max([len(name), *(len(each[name]) for each in all_cells.values())]) for name in COLUMNS}

@@ -67,7 +67,6 @@ class ColourScale:
         return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
     def step(self, value: float) -> int:
-        """Which of the colours."""
         return min(int(self.place(value) * STEPS), STEPS - 1)
 
     def shade(self, value: float) -> str:
@@ -157,7 +156,6 @@ class StudyGrid(KeyedTable):
 
     @property
     def current(self) -> GridCell | None:
-        """The cell under the cursor."""
         row, column = self.current_row, self.cursor_column - self.fixed_columns
         return row.cells[column] if row is not None and 0 <= column < len(row.cells) else None
 

@@ -93,7 +93,6 @@ class StudyLook:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many runs are in which state."""
         return Counter(cell.state for cell in self.cells)
 
     @property

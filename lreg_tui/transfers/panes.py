@@ -171,7 +171,6 @@ class RequestForm(KeyedTable):
     # -- what it is told ---------------------------------------------------------------------------------------------
 
     def offer(self, key: str, choices: Sequence[Choice]) -> None:
-        """What a list holds."""
         self.choices[key] = choices
         self._fill()
 

@@ -216,7 +216,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         return reader
 
     def action_switch(self) -> None:
-        """Between request and jobs."""
         self.toggle_class("-jobs")
         self.set_focus(self.pane.table if self.has_class("-jobs") else self.form)
         self._say_title()
@@ -236,5 +235,4 @@ def same_of(jobs: Iterable[RunReader], plan: Plan) -> RunReader | None:
 
 
 def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
-    """What runs were meta-trained on, by name."""
     return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

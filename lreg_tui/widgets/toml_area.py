@@ -73,7 +73,6 @@ class TomlArea(TextArea):
         self.replace(text[start : len(text) - same], where[0], where[1])
 
     def go_to(self, line: int) -> None:
-        """Put the cursor on a line, in view."""
         self.move_cursor((min(line, self.document.line_count - 1), 0), center=True)
 
     def get_line(self, line_index: int) -> Text:
