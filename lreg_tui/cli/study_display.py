@@ -129,21 +129,6 @@ def _point(point: Mapping[str, Any]) -> Text:
     return present.text(", ".join(f"{key} = {value}" for key, value in point.items()))
 
 
-def winners_table(seen: Snapshot) -> Table:
-    table = output.lined(("arm", "winner"), ("seeds", present.label(seen.plan.pick.metric)))
-    for row in winners_rows(seen):
-        table.add_row(present.text(row["arm"]), _point(row["point"]), str(row["n"]), present.interval(row))
-    return table
-
-
-def cells_list(seen: Snapshot) -> Table:
-    table = output.lined(("arm", "point", "seed", "state", "run"))
-    for cell in seen.cells:
-        facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
-        table.add_row(*facts, present.state_text(cell.state), present.text(cell.run.id))
-    return table
-
-
 def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
     """The last words on a study: the winners, where the report is, and what can be done next."""
     status, report = reader.status(), report_file(reader.path)
@@ -155,7 +140,10 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
         return
     console = output.console()
     if seen is not None and seen.winners:
-        console.print(winners_table(seen))
+        table = output.lined(("arm", "winner"), ("seeds", present.label(seen.plan.pick.metric)))
+        for row in winners_rows(seen):
+            table.add_row(present.text(row["arm"]), _point(row["point"]), str(row["n"]), present.interval(row))
+        console.print(table)
     reason = status.message or (f"report: {path}" if path else "")
     go_on = "" if state == "finished" else f"go on with: lreg resume {reader.id}"
     output.print_lines(console, f"{state}: {reader.id}", reason, go_on)
@@ -168,7 +156,11 @@ def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_
         for cell in seen.cells:
             output.emit(event(cell))
         return
-    output.console().print(cells_list(seen))
+    table = output.lined(("arm", "point", "seed", "state", "run"))
+    for cell in seen.cells:
+        facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
+        table.add_row(*facts, present.state_text(cell.state), present.text(cell.run.id))
+    output.console().print(table)
     of_study = f"of {begun.id}" if begun else "of a new study"
     made = sum(cell.state != "missing" for cell in seen.cells)
     runs = present.count(len(seen.cells), "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -41,7 +42,9 @@ TABS = ("curves", "settings", "results", "differences", "sharpness", "landscape"
 SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
     "settings": comparing.settings_sheets,
     "results": lambda compared, _: comparing.result_sheets(compared),
-    "differences": lambda compared, _: comparing.difference_sheets(compared),
+    "differences": lambda compared, _: chain.from_iterable(
+        comparison_sheets.effect_sheets(compared, table) for table in compared.tables
+    ),
 }
 PLOTS = {"curves": ("meta-loss",), "results": ("accuracy",), "sharpness": ("sharpness",), "landscape": ("landscape",)}
 
@@ -248,11 +251,6 @@ class CompareScreen(ConsoleScreen):
         subjects = [LandscapeSubject(row.path, row.name, signs.get(row.id, "")) for row in self.rows[: comparing.MOST]]
         self.query_one(LandscapePane).aim(subjects, None if where is None else SliceSettings(*where))
 
-    def plotted(self) -> Sequence[str]:
-        if self.tab == "curves" and self.query_one(CurvesPane).chart is self.query_one(CurvesPane).learning:
-            return ("curves",)
-        return PLOTS.get(self.tab, ())
-
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -342,7 +340,9 @@ class CompareScreen(ConsoleScreen):
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
         if name is None:
             return
-        path, figures = target(name), self.plotted()
+        path, pane = target(name), self.query_one(CurvesPane)
+        is_of_learning = self.tab == "curves" and pane.chart is pane.learning
+        figures = ("curves",) if is_of_learning else PLOTS.get(self.tab, ())
         if os.path.lexists(path) and not await self.agree(f"Replace {present.clean(path)}?", "replace"):
             return
         try:

@@ -197,12 +197,6 @@ def with_legend(sheet: Sheet) -> Sheet:
     return replace(sheet, remarks=[*sheet.remarks, STAR]) if has_star else sheet
 
 
-def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
-    """For every task each arm against the reference arm, and by radius."""
-    for table in compared.tables:
-        yield from comparison_sheets.effect_sheets(compared, table)
-
-
 def without_results(compared: Comparison, tables: Sequence[ComparisonTable]) -> list[str]:
     """Labels of the arms that have no row in these tables."""
     with_results = {row.arm for table in tables for row in table.rows if row.kind == "arm"}

@@ -264,10 +264,9 @@ class LandscapePane(Computing, VerticalScroll, can_focus=True):
 
 def _title(subject: LandscapeSubject, landscape: Mapping[str, Any]) -> str:
     judged = headline(landscape)
-    loss, value = (_number(landscape.get(key)) for key in ("train_loss", judged.name))
+    loss, value = (
+        float(number) if isinstance(number := landscape.get(key), (int, float)) else None
+        for key in ("train_loss", judged.name)
+    )
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
     return f"{name}: {present.number(loss, 3)}, {present.metric(judged.name, value)}"
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

@@ -130,8 +130,9 @@ class ActingScreen(ConsoleScreen):
 
     @work(group="undo", exclusive=True)
     async def action_undo(self) -> None:
+        undo = self.lreg.trash.undo
         try:
-            back = await off_the_loop(self._undo, "undo")
+            back = await off_the_loop(lambda: {path.name: actions.called(RunReader(path)) for path in undo()}, "undo")
         except LregError as error:
             self.tell(str(error), "error")
             return
@@ -139,10 +140,6 @@ class ActingScreen(ConsoleScreen):
             self.tell(f"as before: {listed(list(back.values()))}")
             self.after_undoing(list(back))
         self.lreg.feed.look_now()
-
-    def _undo(self) -> dict[str, str]:
-        """Ids and names of the runs that are as they were before the last step."""
-        return {path.name: actions.called(RunReader(path)) for path in self.lreg.trash.undo()}
 
     @work(group="ask", exclusive=True)
     async def action_rename_run(self) -> None:

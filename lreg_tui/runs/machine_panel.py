@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base import machine
-from engine.base.machine import Gpu, Load, ProcessMeter
+from engine.base.machine import Load, ProcessMeter
 from engine.runs.store import RunReader
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.text import present
@@ -98,7 +98,9 @@ def in_brief(load: Load) -> str:
 def rows_of(load: Load) -> Iterator[Row]:
     """What is shown of a load, rounded, so that it changes seldom."""
     for number, gpu in enumerate(load.gpus):
-        yield _gpu_row(f"GPU {number}" if len(load.gpus) > 1 else "GPU", gpu)
+        heat = f"  {gpu.temperature:.0f}°C" if gpu.temperature is not None else ""
+        label = f"GPU {number}" if len(load.gpus) > 1 else "GPU"
+        yield label, gpu.busy and round(gpu.busy, 2), f"{present.percent(gpu.busy, 0):>4}{heat}"
         if gpu.memory_used is not None and gpu.memory_total:
             share = gpu.memory_used / gpu.memory_total
             yield "", round(share, 2), f"{_gib(gpu.memory_used)} of {present.size(gpu.memory_total)}"
@@ -107,11 +109,6 @@ def rows_of(load: Load) -> Iterator[Row]:
     yield "memory", used and round(used, 2), f"{_gib(load.memory_used)} of {present.size(load.memory_total)}"
     if load.disk_total:
         yield "disk", round(1 - load.disk_free / load.disk_total, 2), f"{present.size(load.disk_free)} free"
-
-
-def _gpu_row(label: str, gpu: Gpu) -> Row:
-    heat = f"  {gpu.temperature:.0f}°C" if gpu.temperature is not None else ""
-    return label, gpu.busy and round(gpu.busy, 2), f"{present.percent(gpu.busy, 0):>4}{heat}"
 
 
 def _gib(count: float) -> str:

@@ -293,7 +293,8 @@ class RunTable(ScrollView, can_focus=True):
         grid = Grid.of(runs.lines, self._room, first, bool(picked), runs.fold)
         if grid != self._grid:
             self._grid = grid
-            self._draw_all()
+            self._drawn.clear()
+            self.refresh()
 
     def on_resize(self) -> None:
         self._fit()
@@ -319,11 +320,6 @@ class RunTable(ScrollView, can_focus=True):
         target = min(max(offset, self.runs.cursor - self._page + 1), self.runs.cursor)
         if target != offset:
             self.scroll_to(y=target, animate=False, force=True)
-
-    def _draw_all(self) -> None:
-        """Draw everything again: the columns are others."""
-        self._drawn.clear()
-        self.refresh()
 
     def redraw_changed(self) -> None:
         """Draw again the cells in view that show something else than before."""

@@ -88,7 +88,9 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     for arm in plan.arms:
         rate = rates.get(_kind(arm.preset))
         if rate:
-            estimates.append(_points(plan, arm) * len(plan.seeds) * _inner_steps(arm.preset["meta"]) / rate)
+            meta = arm.preset["meta"]
+            steps = meta["epochs"] * meta["meta_batch"] * trainings(meta) * fmean(stages(meta))  # which count alike
+            estimates.append(_points(plan, arm) * len(plan.seeds) * steps / rate)
         else:
             unknown.append(arm.name)
     return (sum(estimates) if estimates else None), tuple(unknown)
@@ -100,11 +102,6 @@ def _kind(preset: Mapping[str, Any]) -> tuple[str, str, str, frozenset[str]]:
     named = "+".join(map(task_label, tasks))
     members = frozenset(map(member_name, named_members(preset)))
     return named, preset["optimizer"]["kind"], estimator_label(preset["meta"]), members
-
-
-def _inner_steps(meta: Mapping[str, Any]) -> float:
-    """Of all optimizees of a run; the stages of a curriculum count alike."""
-    return float(meta["epochs"] * meta["meta_batch"] * trainings(meta) * fmean(stages(meta)))
 
 
 def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:

@@ -10,18 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.base.errors import LregError, RunError
-from engine.evaluation.transfer_plan import Plan
 from engine.jobs import spawn
-from engine.jobs.transfer_job import check_writable
 from engine.runs.reader import RunReader
 from engine.study.schedule import inputs
 from lreg_tui.system.terminal import HELPERS
-
-
-def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:
-    """Raise LregError where a transfer cannot do its work here: before there is a folder of it."""
-    check_writable(plan)
-    inputs.check_run(plan.tasks, device, data_dir)
 
 
 def check_resumed(reader: RunReader, data_dir: Path | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.text import Text
 
-from engine.base import device
+from engine.base.device import ALLOWED, NAMES
 from engine.base.errors import LregError, PresetError, Problem, RunError, SettingsError
 from engine.base.files import read_json
 from engine.base.settings import check_table, schema_of, show
@@ -102,12 +102,6 @@ def changes_of(request: TransferRequest) -> Mapping[str, Any]:
     if request.radii:
         changes.setdefault("evaluation", {})["radii"] = _numbers(request.radii)
     return changes
-
-
-def check_device(text: str) -> None:
-    """Whether a device can be meant by that; if it is there, only torch can tell. Raises SettingsError."""
-    if not device.NAMES.fullmatch(text):
-        raise SettingsError([Problem("--device", show(text), device.ALLOWED)])
 
 
 def unique(readers: Iterable[RunReader]) -> list[RunReader]:
@@ -288,7 +282,8 @@ def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -
     if not readers:
         return CheckedRequest(problems={"runs": "pick at least one run"})
     try:
-        check_device(device)
+        if not NAMES.fullmatch(device):  # if it is there, only torch can tell
+            raise SettingsError([Problem("--device", show(device), ALLOWED)])
         planned = plan(readers, request)
     except SettingsError as error:
         return CheckedRequest(problems=_by_field(error, request))

@@ -19,13 +19,13 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.evaluation.transfer_plan import GRID, Plan
 from engine.jobs import spawn
-from engine.jobs.transfer_job import TransferJob
+from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
+from engine.study.schedule import inputs
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.console_base import RunsChanged
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.system import launch
 from lreg_tui.text import present
 from lreg_tui.transfers.panes import BY_KEY, JobPane, RequestForm
 from lreg_tui.transfers.transfer_request import CheckedRequest, check
@@ -209,7 +209,8 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self.action_switch()
 
     def _launch(self, plan: Plan, device: str) -> RunReader:
-        launch.check_transfer(plan, device, self.lreg.data_dir)
+        check_writable(plan)
+        inputs.check_run(plan.tasks, device, self.lreg.data_dir)
         job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
         reader = RunReader(job.path)
         spawn.start_detached(reader, data_dir=self.lreg.data_dir)
