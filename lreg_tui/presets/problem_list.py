@@ -14,8 +14,18 @@ from textual.widgets.option_list import Option
 
 from engine.base.errors import Problem
 from engine.presets.catalog import Catalog
-from lreg_tui.presets.preset_edit import HERE, Checked, check, shown
-from lreg_tui.presets.preset_file import ABSENT, Draft, changed_settings, label_of, on_disk, unified
+from lreg_tui.presets.preset_edit import (
+    ABSENT,
+    HERE,
+    Checked,
+    Draft,
+    changed_settings,
+    check,
+    label_of,
+    on_disk,
+    shown,
+    unified,
+)
 from lreg_tui.presets.preset_form import MUTED
 from lreg_tui.presets.toml_edit import lines_of
 from lreg_tui.text.present import NOTHING, clean

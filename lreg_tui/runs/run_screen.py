@@ -27,11 +27,10 @@ from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count, duration, progress, state_text
 from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
-from lreg_tui.widgets.log_tail import MATCH, SEARCHED, LogTail, Searched
 from lreg_tui.widgets.page_tabs import PageTabs, page_keys
 from lreg_tui.widgets.sheet_view import SheetView
+from lreg_tui.widgets.text_areas import MATCH, SEARCHED, LogTail, Searched, TomlArea
 from lreg_tui.widgets.threads import off_the_loop
-from lreg_tui.widgets.toml_area import TomlArea
 
 AGES_EVERY_S = 20.0
 BAR = 20  # columns of the progress bar
