@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from textual import work
 from textual.app import ComposeResult
@@ -121,8 +121,7 @@ LOWEST_MAP = 11  # lines
 WORDS = 3  # lines above the maps
 
 
-@dataclass(frozen=True)
-class LandscapeSubject:
+class LandscapeSubject(NamedTuple):
     """A run whose surroundings are looked at, what it is called, and the marker that it has in charts."""
 
     path: Path

@@ -309,7 +309,9 @@ def tables_of(checked: Checked, catalog: Catalog) -> list[FormTable]:
     schemas |= {path: _picked("task", task, catalog) for path, task in listed.items()}
     schemas["optimizer"] = _picked("optimizer", values.get("optimizer"), catalog)
     schemas |= _named("penalty", values, catalog)
-    schemas |= {"objective": _objective(checked, catalog), **_named("objective.terms", values, catalog)}
+    is_on_fresh = checked.value("objective.loss") in ON_FRESH_BATCHES
+    schemas["objective"] = [s for s in catalog.sections["objective"] if is_on_fresh or s.name != "batches"]
+    schemas |= _named("objective.terms", values, catalog)
     schemas |= {"meta": _picked("meta", values.get("meta"), catalog), "evaluation": catalog.sections["evaluation"]}
     return [_table(checked, path, schema) for path, schema in schemas.items()]
 
@@ -328,12 +330,6 @@ def _named(section: str, values: Mapping[str, Any], catalog: Catalog) -> dict[st
     tables, members = at(values, section.split(".")), catalog.named_tables()[section]
     names = tables if isinstance(tables, Mapping) else ()
     return {f"{section}.{name}": members[name] for name in names if name in members}
-
-
-def _objective(checked: Checked, catalog: Catalog) -> Sequence[Setting]:
-    """The keys of [objective], those that mean nothing left out."""
-    is_on_fresh = checked.value("objective.loss") in ON_FRESH_BATCHES
-    return [item for item in catalog.sections["objective"] if is_on_fresh or item.name != "batches"]
 
 
 def _picked(table: str, value: Any, catalog: Catalog) -> Sequence[Setting]:

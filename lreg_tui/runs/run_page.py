@@ -42,18 +42,11 @@ svg {{ width: 100%; height: auto }}
 
 def page_of(reader: RunReader) -> str:
     """The whole file. What cannot be read of the run is left out, and its preset's mistake is told."""
-    status, facts = reader.status(), reader.facts
-    name = str(facts.get("name") or reader.id)
-    versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
-    about = {
-        "run": reader.id,
-        "state": status.state,
-        "progress": f"{reader.kind.unit} {status.step} of {status.total}",
-        "created": present.NOTHING if reader.created is None else present.local_time(reader.created),
-        "device": status.device or reader.device,
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
-        "git": facts.get("git") or present.NOTHING,
-    }
+    status, facts = reader.status(), run_files.facts_of(reader)
+    name = str(reader.facts.get("name") or reader.id)
+    about = {"run": reader.id, "state": status.state, "progress": f"{reader.kind.unit} {status.step} of {status.total}"}
+    about["created"] = present.NOTHING if reader.created is None else present.local_time(reader.created)
+    about |= {key: facts[key] or present.NOTHING for key in ("device", "versions", "git")}
     text, problem = run_files.preset_of(reader)
     settings = {} if problem else {key: show(value) for key, value in preset_differences(reader.preset()).items()}
     results, nothing = run_files.result_sheets(run_files.evaluations(reader)), Sheet("", "", (), (), (NOTHING,))

@@ -24,7 +24,7 @@ from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import MetricGrid
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
-from lreg_tui.text.present import clean, count, duration, progress, state_text
+from lreg_tui.text.present import bar, clean, count, duration, progress, state_text
 from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.page_tabs import PageTabs, page_keys
@@ -33,7 +33,6 @@ from lreg_tui.widgets.text_areas import MATCH, SEARCHED, LogTail, Searched, Toml
 from lreg_tui.widgets.threads import off_the_loop
 
 AGES_EVERY_S = 20.0
-BAR = 20  # columns of the progress bar
 TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")
 FOCUSED = {"preset": "#preset", "diagnosis": "#diagnosis-sheets"}  # of pages with more than one widget
 
@@ -292,8 +291,7 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     if is_gone:
         line.append("  its folder is gone", "bold red")
     if row.state != "finished":
-        full = round(BAR * row.progress)
-        line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
+        line.append("  ").append(bar(row.progress, 20))
     line.append(f" {progress(row.step, row.total)}")
     line.append(f"  ETA {duration(row.eta_s)}" if row.eta_s is not None else "")  # before what narrow screens cut off
     line.append(f"  {row.kind.unit} {row.step:>{len(str(row.total))}}/{row.total}" if row.total else "", "dim")

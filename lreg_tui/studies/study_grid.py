@@ -69,10 +69,6 @@ class ColourScale:
     def step(self, value: float) -> int:
         return min(int(self.place(value) * STEPS), STEPS - 1)
 
-    def shade(self, value: float) -> str:
-        """What stands in for the colour where there are none."""
-        return shade(self.place(value))
-
     def legend(self, plain: bool) -> Text:
         """The scale, best first. `plain`: without colours."""
         text = Text(f"{present.setting(self.low, 3)} ", "dim", end="")
@@ -208,7 +204,7 @@ class StudyGrid(KeyedTable):
             return Text(f"{mark}{words_of(cell):>{FIGURE}} ", present.STATE_STYLES.get(cell.state, "dim"))
         words = f"{figure(cell.value):>{FIGURE}}"
         if self.app.no_color:
-            return Text(f"{mark}{self.scale.shade(cell.value)}{words}")
+            return Text(f"{mark}{shade(self.scale.place(cell.value))}{words}")
         return Text(f"{mark}{words} ", style(self.scale.step(cell.value)))
 
 

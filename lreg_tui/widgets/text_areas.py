@@ -1,4 +1,4 @@
-"""TomlArea: a TOML document; Searched: a text with search and wrap; LogTail: the end of a log, live, unless scrolled up.
+"""TomlArea: a TOML document; Searched: text with search and wrap; LogTail: the end of a log, live, unless scrolled up.
 
 area.take(text)  # other text, as one edit that can be undone; cursor and scroll position stay
 area.wrong_lines = {3}  # lines that problems are about
