@@ -21,7 +21,7 @@ from lreg_tui.text.sheets import Entry, Sheet
 from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop, unless_busy
 
 EVERY_S, SLOW_EVERY_S = 2.0, 6.0
 LABEL, LONGEST_BAR = 7, 24  # columns
@@ -50,24 +50,16 @@ class MachinePanel(Static):
         self._tell = tell
         self._folder = runs
         self._every = SLOW_EVERY_S if slow else EVERY_S
-        self._is_measuring = False
         self._rows: list[Row] = []
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.look)  # the first paint comes first
         self.set_interval(self._every, self.look)
 
-    def look(self) -> None:
-        if not self._is_measuring:
-            self._is_measuring = True
-            self._look()
-
     @work(group="machine")
-    async def _look(self) -> None:
-        try:
-            load = await off_the_loop(lambda: machine.measure(self._folder), "machine")
-        finally:
-            self._is_measuring = False
+    @unless_busy
+    async def look(self) -> None:
+        load = await off_the_loop(lambda: machine.measure(self._folder), "machine")
         rows = list(rows_of(load))
         if rows != self._rows:
             is_other_height = len(rows) != len(self._rows)

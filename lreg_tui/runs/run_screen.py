@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from engine.presets.catalog import USUAL_ESTIMATOR
+from engine.runs.diagnoses import DiagnosisReport
 from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.console_base import RunsChanged, SeriesChanged
-from lreg_tui.runs.diagnosis_pane import DiagnosisPane
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import MetricGrid
+from lreg_tui.runs.run_files import diagnosis_sentences, diagnosis_sheet
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
+from lreg_tui.text import present
 from lreg_tui.text.present import bar, clean, count, duration, progress, state_text
 from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.page_tabs import PageTabs, page_keys
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.text_areas import MATCH, SEARCHED, LogTail, Searched, TomlArea
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import Computing, off_the_loop, unless_busy
 
 AGES_EVERY_S = 20.0
 TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")
@@ -66,7 +70,6 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self.tab = TABS[0]
         self.row: RunRow | None = None
         self.files: run_files.Files | None = None
-        self._is_reading = False
         self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
 
     def compose(self) -> ComposeResult:
@@ -200,16 +203,13 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         line.display = bool(problem)
 
     @work(group="files")
+    @unless_busy
     async def _read_files(self) -> None:
         """Read checkpoints and transfer evaluations where they have changed."""
-        if self._is_reading or self.row is None:
+        if self.row is None:
             return
-        self._is_reading = True
         path, before = self.row.path, self.files
-        try:
-            files = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
-        finally:
-            self._is_reading = False
+        files = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
         if files is not before:
             self.files = files
             for tab in ("checkpoints", "transfers", "diagnosis"):
@@ -301,3 +301,66 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     parts.append(" ".join(f"#{tag}" for tag in row.tags))
     line.append("\n").append("  ".join(clean(part, 80) for part in parts if part), "dim")
     return line
+
+
+ABOUT = "Does the estimated gradient of every term point the right way? enter compares it with the true one (minutes)."
+
+
+class DiagnosisPane(Computing, Vertical):
+    """The newest diagnosis first: the sign test in words, and the table."""
+
+    DEFAULT_CSS = """
+    DiagnosisPane #diagnosis-words { height: auto; max-height: 3; padding: 0 1; color: $text-muted; margin-bottom: 1; }
+    DiagnosisPane SheetView { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("open", "compute", "diagnose", "compare every estimated gradient with the true one"),
+        bind("take_back", "give_up", "give up", "stop diagnosing"),
+    ]
+
+    class Added(Message):
+        """There is a new diagnosis in the run's folder."""
+
+    def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.data_dir = data_dir
+        self.run_path: Path | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(ABOUT, id="diagnosis-words", markup=False)
+        yield SheetView("no diagnosis yet", id="diagnosis-sheets")
+
+    def show_diagnoses(self, run_path: Path | None, reports: Sequence[DiagnosisReport]) -> None:
+        """Those of a run; None for a job that cannot be diagnosed."""
+        self.run_path = run_path
+        sheets = [sheet for report in reports for sheet in (diagnosis_sentences(report), diagnosis_sheet(report))]
+        self.query_one(SheetView).show(sheets)
+        self.refresh_bindings()
+
+    @property
+    def can_compute(self) -> bool:  # type: ignore[override]
+        return self.run_path is not None
+
+    @work(exclusive=True, group="diagnosis", exit_on_error=False)
+    async def action_compute(self) -> None:
+        if self.run_path is None:
+            return
+        share = ""
+
+        async def on_event(event: dict[str, Any]) -> None:
+            nonlocal share
+            done, total = event.get("done"), event.get("total")
+            if isinstance(done, int) and isinstance(total, int) and total > 0:
+                share = f" {present.percent(done / total, 0)},"
+
+        def on_poll(elapsed_s: float) -> None:
+            self._say(f"Diagnosing:{share} {present.duration(elapsed_s)} so far.")
+
+        arguments = [str(self.run_path), *(["--data-dir", str(self.data_dir)] if self.data_dir else [])]
+        problem = await self._helper.run("engine.jobs.diagnosis_worker", arguments, on_event, on_poll)
+        self._say(problem or ABOUT)
+        self.post_message(self.Added())
+
+    def _say(self, words: str) -> None:
+        self.query_one("#diagnosis-words", Static).update(present.clean(words, 400))
+        self.refresh_bindings()

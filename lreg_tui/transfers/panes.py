@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -348,9 +349,11 @@ class JobPane(Vertical):
     def action_compare(self) -> None:
         row = self.selected
         job = self.jobs.get(row.id) if row else None
-        if job is not None and job.run_ids:
-            task = job.tasks[0] if len(job.tasks) == 1 else None
-            self.app.open_compare(job.run_ids, tab="results", task=task, step=job.inner_steps)  # type: ignore[attr-defined]
+        if job is not None and (plan := job.plan) is not None:
+            tasks = {f"{task['dataset']}/{task['optimizee']}" for task in plan.tasks}
+            where = {"task": tasks.pop() if len(tasks) == 1 else None, "step": plan.protocol.inner_steps}
+            run_ids = tuple(Path(run).name for run in plan.runs)
+            self.app.open_compare(run_ids, tab="results", **where)  # type: ignore[attr-defined]
 
 
 def _nothing_yet(row: RunRow | None, job: JobSummary | None, is_read: bool) -> str:

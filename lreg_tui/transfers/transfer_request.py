@@ -204,20 +204,6 @@ class JobSummary:
     names: Mapping[str, str] = field(default_factory=dict)  # of its runs, by path
     problem: str = ""
 
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        return tuple(Path(run).name for run in self.plan.runs) if self.plan is not None else ()
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Each as dataset/optimizee."""
-        tasks = self.plan.tasks if self.plan is not None else ()
-        return tuple(dict.fromkeys(f"{task['dataset']}/{task['optimizee']}" for task in tasks))
-
-    @property
-    def inner_steps(self) -> int | None:
-        return self.plan.protocol.inner_steps if self.plan is not None else None
-
 
 def read_job(path: Path) -> JobSummary:
     try:

@@ -31,7 +31,7 @@ from lreg_tui.transfers.panes import BY_KEY, JobPane, RequestForm
 from lreg_tui.transfers.transfer_request import CheckedRequest, check
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice
-from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
+from lreg_tui.widgets.threads import off_the_loop, stop_if_gone, unless_busy
 
 PATIENCE_S = 0.05
 WIDE = 120  # columns from which request and jobs stand side by side
@@ -53,7 +53,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         super().__init__()
         self.given = tuple(run_ids)
         self.checked: CheckedRequest | None = None
-        self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
         self.pane = JobPane()
 
@@ -177,11 +176,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         return [self.pane.selected] if self.pane.selected is not None else []
 
     @work(group="start")
+    @unless_busy
     async def action_start(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
-        if self._is_starting:
-            return
-        self._is_starting = True
         try:
             device = self.form.device
             checked = await self._checked()
@@ -192,7 +189,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         except LregError as error:
             self.tell(str(error), "error")
         finally:
-            self._is_starting = False
             self.lreg.feed.look_now()
 
     async def _start_plan(self, plan: Plan, device: str) -> None:
