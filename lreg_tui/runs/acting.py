@@ -147,7 +147,7 @@ class ActingScreen(ConsoleScreen):
         if not rows:
             return
         note = f"of {rows[0].id}" + f"; {count(others, 'other')} marked, which keep theirs" * (others > 0)
-        name = await self.app.push_screen_wait(PromptScreen("Name", rows[0].name, note=note, check=too_long))
+        name = await self.app.push_screen_wait(PromptScreen("Name", rows[0].name, note=note, check=actions.check_name))
         if name is not None and name != rows[0].name:
             self._change("rename", lambda path: actions.rename(path, name), rows)
 
@@ -158,7 +158,8 @@ class ActingScreen(ConsoleScreen):
             return
         tags = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
         note = f"{named(rows)}: {tags or 'no tags yet'}. Words are added, -words taken away."
-        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
+        check = partial(actions.tags_after, ())
+        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=check))
         if words:
             self._change("tag", lambda path: actions.tag(path, words), rows)
 
@@ -281,16 +282,3 @@ def named(rows: Sequence[RunRow]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
-
-
-def too_long(name: str) -> str:
-    limit = actions.LONGEST_NAME
-    return f"found {len(name)} characters; allowed: at most {limit}" if len(name) > limit else ""
-
-
-def wrong_tags(words: str) -> str:
-    try:
-        actions.tags_after((), words)
-    except LregError as error:
-        return str(error)
-    return ""

@@ -71,11 +71,15 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     return f"{called(reader)} goes on" + (f"; {remark}" if remark else "")
 
 
+def check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
+
+
 def rename(path: Path, name: str) -> str:
     """Give a run another name; an empty one brings back its own. The folder and the id stay."""
     name, before = name.strip(), called(RunReader(path))
-    if len(name) > LONGEST_NAME:
-        raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
+    check_name(name)
     note(path, replace(notes.read(path), name=name))
     return f"{before} is now called {called(RunReader(path))}"
 

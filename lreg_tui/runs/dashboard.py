@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -361,9 +362,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def _filter(self, text: str) -> None:
         names = filters.names_of(self.lreg.feed.rows)
-        if not filters.problem(text, names):
-            self.arrangement = replace(self.arrangement, filter=text.strip())
+        with suppress(filters.FilterError):  # of a setting that no run has by now
             self.table.filter_by(filters.compile(text, names))
+            self.arrangement = replace(self.arrangement, filter=text.strip())
             self._show_state()
 
     def action_back(self) -> None:

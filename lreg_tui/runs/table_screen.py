@@ -34,8 +34,8 @@ def filter_prompt(value: str, rows: Callable[[], Sequence[RunRow]], changed: Cal
         if not text or any(map(filters.compile(text, names_of(rows())), rows())):
             changed(text)
 
-    problem = lambda text: filters.problem(text, names_of(rows()))  # noqa: E731
-    return PromptScreen("Filter", value, note=NOTE, check=problem, suggester=FilterSuggester(rows), changed=tell)
+    check = lambda text: filters.compile(text, names_of(rows()))  # noqa: E731
+    return PromptScreen("Filter", value, note=NOTE, check=check, suggester=FilterSuggester(rows), changed=tell)
 
 
 class FilterSuggester(Suggester):

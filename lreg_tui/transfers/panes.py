@@ -23,6 +23,7 @@ from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.run_files import WHAT
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
@@ -36,11 +37,6 @@ from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
 NEXT_KEY = re.compile(r"\s+(?=[\w.]+\s*=)")  # between "task.classes=[8, 9]" and the next key
-CHECKPOINT_HELP = {
-    "best": "lowest validation loss",
-    "last": "end of meta-training",
-    "initial": "before any meta-step",
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ class RequestForm(KeyedTable):
         self.usual_targets: tuple[str, ...] = ()  # what the runs were meta-trained on; others may be picked
         self.first_targets: tuple[str, ...] = ()  # the first of the runs, with all the keys of its preset
         self.choices: dict[str, Sequence[Choice]] = {
-            "checkpoint": [Choice(name, help=CHECKPOINT_HELP.get(name, "")) for name in CHECKPOINTS],
+            "checkpoint": [Choice(name, help=WHAT[name]) for name in CHECKPOINTS],
             "baselines": [Choice(name) for name in BASELINE_NAMES],
         }
         self.problems: Mapping[str, str] = {}

@@ -185,8 +185,8 @@ class ConfirmScreen(Dialog[bool]):
 class PromptScreen(Dialog[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
-    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right; `replaces`: what is
-    typed takes the place of the value. `note` and `value` may have been written by strangers.
+    `check` returns what is wrong with a text, or raises that as LregError; `changed` is told every text that is right;
+    `replaces`: what is typed takes the place of the value. `note` and `value` may have been written by strangers.
     """
 
     DEFAULT_CSS = """
@@ -203,7 +203,7 @@ class PromptScreen(Dialog[str | None]):
         value: str = "",
         *,
         note: str = "",
-        check: Callable[[str], str] | None = None,
+        check: Callable[[str], object] | None = None,
         suggester: Suggester | None = None,
         changed: Callable[[str], None] | None = None,
         replaces: bool = False,
@@ -231,7 +231,11 @@ class PromptScreen(Dialog[str | None]):
 
     def _judge(self, text: str) -> str:
         """Show what is wrong with a text, or else the note."""
-        wrong = self.check(text) if self.check is not None else ""
+        try:
+            result = self.check(text) if self.check is not None else ""
+        except LregError as error:
+            result = str(error)
+        wrong = result if isinstance(result, str) else ""
         line = self.query_one("#note", Static)
         line.set_class(bool(wrong), "-wrong")
         line.update(clean(wrong or self.note))
