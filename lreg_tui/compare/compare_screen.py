@@ -89,7 +89,8 @@ class CompareScreen(ConsoleScreen):
         yield Static(id="compare-title", markup=False)
         yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
-            yield CurvesPane(metric if isinstance(metric, str) else USUAL, id="tab-curves")
+            self.pane = CurvesPane(metric if isinstance(metric, str) else USUAL, id="tab-curves")
+            yield self.pane
             for tab in SHEETS:
                 yield SheetView("comparing …", id=f"tab-{tab}")
             yield Chart(points_only=True, log_x=True, log_y=True, x_label="radius", id="tab-sharpness")
@@ -186,7 +187,7 @@ class CompareScreen(ConsoleScreen):
         self.query_one(ContentSwitcher).current = f"tab-{tab}"
         self.lreg.remember("compare", tab=tab)
         self.show()
-        self.set_focus(self.query_one(CurvesPane).chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
+        self.set_focus(self.pane.chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
@@ -228,7 +229,7 @@ class CompareScreen(ConsoleScreen):
     def _show_curves(self) -> None:
         curves = self.curves
         bright = next((ids for number, (ids, _) in enumerate(curves) if number == self.highlighted), None)
-        self.query_one(CurvesPane).show_runs(curves, self.lreg.feed, bright)
+        self.pane.show_runs(curves, self.lreg.feed, bright)
 
     def _show_charts(self) -> None:
         assert self.result is not None
@@ -236,7 +237,7 @@ class CompareScreen(ConsoleScreen):
         numbers = comparing.numbers_of(self.result.comparison, paths, self.by_arm)
         if self.tab == "curves":
             lines = comparing.chart_lines(self.result.curves, numbers, self.highlighted)
-            self.query_one(CurvesPane).show_learning(task, lines, paths)
+            self.pane.show_learning(task, lines, paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
         chart.about = task, paths
@@ -340,8 +341,7 @@ class CompareScreen(ConsoleScreen):
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
         if name is None:
             return
-        path, pane = target(name), self.query_one(CurvesPane)
-        is_of_learning = self.tab == "curves" and pane.chart is pane.learning
+        path, is_of_learning = target(name), self.tab == "curves" and self.pane.chart is self.pane.learning
         figures = ("curves",) if is_of_learning else PLOTS.get(self.tab, ())
         if os.path.lexists(path) and not await self.agree(f"Replace {present.clean(path)}?", "replace"):
             return

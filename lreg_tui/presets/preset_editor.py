@@ -19,7 +19,7 @@ from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
 from engine.presets.catalog import NAMED_TABLES, Catalog
 from lreg_tui.presets import picking, preset_edit
-from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen
+from lreg_tui.presets.picking import PickPresetScreen, launching
 from lreg_tui.presets.preset_edit import Checked, Draft, FormTable, addable, check, in_todays_form, tables_of
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import DifferenceScreen, ProblemList, differences, lines_with
@@ -331,7 +331,7 @@ class PresetEditorScreen(ConsoleScreen):
             self._go_to_problem()
         else:
             note = "Unsaved: the run keeps its own copy of every setting." if self.is_unsaved else ""
-            screen = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
+            screen = launching(checked.preset, self.lreg.store, self.lreg.data_dir, note)
             run_id = await self.app.push_screen_wait(screen)
             if run_id is None:
                 return

@@ -68,6 +68,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         super().__init__()
         self.run_id = run_id
         self.tab = TABS[0]
+        self.grid = MetricGrid(id="grid")
         self.row: RunRow | None = None
         self.files: run_files.Files | None = None
         self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
@@ -78,7 +79,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
             with Vertical(id="tab-curves"):
-                yield MetricGrid(id="grid")
+                yield self.grid
                 yield Static("no metrics yet", id="no-metrics", markup=False)
         yield KeyFooter()
 
@@ -170,7 +171,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     def _show_tabs(self) -> None:
-        grid, files = self.query_one(MetricGrid), self.files
+        grid, files = self.grid, self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
             listed = {"checkpoints": files.checkpoints, "transfers": files.evaluations, "diagnosis": files.diagnoses}
@@ -179,7 +180,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.refresh_bindings()
 
     def _show_curves(self) -> None:
-        grid = self.query_one(MetricGrid)
+        grid = self.grid
         if self.row is not None:
             grid.show_run(self.run_id, clean(self.row.name, 40), self.lreg.feed)
         grid.display = bool(grid.names)
@@ -225,16 +226,16 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         if action == "edit":
             return self.row is not None and "edit" in self.row.kind.actions
         if action in ("turn", "full_screen", "small"):
-            grid = self.query_one(MetricGrid)
+            grid = self.grid
             fits = {"turn": grid.pages > 1, "full_screen": grid.names and not grid.is_zoomed, "small": grid.is_zoomed}
             return self.tab == "curves" and bool(fits[action])
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:
-        self.query_one(MetricGrid).turn(by)
+        self.grid.turn(by)
 
     def action_full_screen(self) -> None:
-        self.query_one(MetricGrid).zoom()
+        self.grid.zoom()
         self._show_tabs()
         self.refresh_bindings()
 
@@ -259,7 +260,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def action_back(self) -> None:
         """One step: from a chart's cursor, from one panel to all, from a chart to the run, from here to the runs."""
-        grid = self.query_one(MetricGrid)
+        grid = self.grid
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.tab == "curves" and grid.is_zoomed:

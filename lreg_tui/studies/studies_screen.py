@@ -181,12 +181,12 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_start(self) -> None:
-        from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
+        from lreg_tui.studies.launch_study import PickStudyScreen, launching
 
         offer = await PickStudyScreen.ask(self.app, lambda: picking.studies(Path()))
         if offer is None:
             return
-        started = await self.app.push_screen_wait(LaunchStudyScreen(offer, self.lreg.store, self.lreg.data_dir))
+        started = await self.app.push_screen_wait(launching(offer, self.lreg.store, self.lreg.data_dir))
         if started is not None:
             if started.was_there:
                 self.app.notify(f"going on with {clean(started.path.name, 200)}", markup=False)
