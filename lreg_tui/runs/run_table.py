@@ -173,7 +173,6 @@ class RunTable(ScrollView, can_focus=True):
     # -- data goes down, news comes up -------------------------------------------------------------------------------
 
     def show_runs(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
-        """Take over what is in the run store, or as much of it as is read by now."""
         self._change(lambda: self.runs.replace(rows, is_whole))
 
     def select(self, run_id: str) -> None:

@@ -59,7 +59,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     ]
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(classes="-nothing")
         self.path = path
         self.study: StudyLook | None = None
         self._watched = WatchedStudy(path)
@@ -80,7 +80,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_class(self.size.height >= HIGH, "-log")
-        self.add_class("-nothing")
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.study.row] if self.study is not None else []
