@@ -214,7 +214,6 @@ class LregApp(ConsoleBase):
         await super().act_on(event)
 
     def takes_text(self) -> bool:
-        """Whether a text field has the focus."""
         from textual.widgets import Input, TextArea
 
         focused = self.focused if self._screen_stack else None

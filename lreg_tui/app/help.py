@@ -191,6 +191,10 @@ class Command:
     node: DOMNode
     action: str
 
+    @property
+    def keys(self) -> Content:
+        return Content.styled(f"  {self.key}", "dim")
+
     async def run(self) -> None:
         """Do it as the key would: the widget that it is for has the focus."""
         if isinstance(self.node, Widget) and self.node.can_focus and not isinstance(self.node, Screen):
@@ -214,7 +218,7 @@ class KeyCommands(Provider):
 
     async def discover(self) -> Hits:
         for command in commands(self.screen):
-            display = _shown(Content(command.title), command)
+            display = Content(command.title) + command.keys
             yield DiscoveryHit(display, command.run, command.title, command.sentence)
 
     async def search(self, query: str) -> Hits:
@@ -224,12 +228,8 @@ class KeyCommands(Provider):
             if not score and all(word in f"{command.title} {command.sentence}".lower() for word in words):
                 score = BY_SENTENCE
             if score:
-                display = _shown(matcher.highlight(command.title), command)
+                display = matcher.highlight(command.title) + command.keys
                 yield Hit(score, display, command.run, command.title, command.sentence)
-
-
-def _shown(title: Content, command: Command) -> Content:
-    return title + Content.styled(f"  {command.key}", "dim")
 
 
 def commands(screen: Screen[Any]) -> Iterator[Command]:
@@ -255,17 +255,11 @@ def _of(node: DOMNode, prefix: str) -> Iterator[Command]:
         namespace, name, _ = parse(binding.action)
         if binding.description and namespace != "app" and name not in MOVES:
             keys.setdefault(binding.action, []).append(binding)
-    for action, bindings in keys.items():
-        if _can(node, action):
-            first = bindings[0]
-            displays = dict.fromkeys(node.app.get_key_display(binding) for binding in bindings)
+    for action, (first, *others) in keys.items():
+        namespace, name, parameters = parse(action)
+        if (node.screen if namespace == "screen" else node).check_action(name, parameters):
+            displays = dict.fromkeys(node.app.get_key_display(binding) for binding in (first, *others))
             yield Command(prefix + _begun(first.description), _begun(first.tooltip), " ".join(displays), node, action)
-
-
-def _can(node: DOMNode, action: str) -> bool:
-    namespace, name, parameters = parse(action)
-    target = node.screen if namespace == "screen" else node
-    return bool(target.check_action(name, parameters))
 
 
 def _begun(words: str) -> str:

@@ -52,7 +52,8 @@ class PasteParser(XTermParser):
         start = (self._recent + data).find(BRACKETED_PASTE_START)
         if start < 0:
             self._recent = (self._recent + data)[1 - len(BRACKETED_PASTE_START) :]
-            yield from self._burst(data) if self._is_burst(data) else super().feed(data)
+            is_burst = self._is_burst(data)
+            yield from [events.Paste(without_controls(data))] if is_burst else super().feed(data)
             return ""
         end = start + len(BRACKETED_PASTE_START) - len(self._recent)
         self._recent, self._pasting = "", ""
@@ -86,6 +87,3 @@ class PasteParser(XTermParser):
             return False
         self._burst_until = now + BURST_S
         return True
-
-    def _burst(self, data: str) -> Iterable[Message]:
-        yield events.Paste(without_controls(data))

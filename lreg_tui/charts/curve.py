@@ -119,7 +119,6 @@ class Curve:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing that can be drawn."""
         return len(self.breaks) == len(self.y)
 
     def values(self, log: bool) -> numpy.ndarray:
@@ -154,7 +153,6 @@ class Curve:
         return self._spans[key]
 
     def inside(self, scale: AxisScale) -> slice:
-        """The records within the x axis."""
         first, last = numpy.searchsorted(self.x, scale.low, "left"), numpy.searchsorted(self.x, scale.high, "right")
         return slice(int(first), int(last))
 

@@ -63,7 +63,6 @@ class Frame:
             x += cells
 
     def fill(self, x: int, y: int, width: int, character: str, role: int) -> None:
-        """Repeat a narrow character."""
         self.chars[y, x : x + width], self.roles[y, x : x + width] = character, role
 
     def put_dots(self, x: int, y: int, dots: numpy.ndarray, role: int) -> None:
@@ -232,7 +231,6 @@ class Picture:
         return self.x.value((column - self.left + 0.5) / self.width) if inside and self.x else None
 
     def column_of(self, x: float) -> int | None:
-        """The column of the frame that x lies in."""
         share = self.x.position(x) if self.x else math.nan
         return self.left + min(int(share * self.width), self.width - 1) if 0 <= share <= 1 else None
 

@@ -148,7 +148,6 @@ class HeatMap(Widget):
             self.refresh(self.size.region.split_horizontal(1)[0])
 
     def _told(self) -> str:
-        """Place and value under the pointer."""
         if self._pointed is None or self._shares is None or self._values is None:
             return ""
         down, across = self._shares.shape

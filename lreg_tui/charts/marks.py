@@ -25,7 +25,6 @@ MOST_GLYPHS = 400  # points drawn as glyphs; more of them are dots
 
 
 def look(curve: Curve) -> tuple[str, int]:
-    """Glyph and role of a line."""
     colour = curve.line.colour
     return MARKERS[colour % len(MARKERS)], colour % len(SERIES) + (frame.DIMMED if curve.line.dim else frame.SERIES)
 

@@ -22,7 +22,6 @@ LONGEST_NAME = 6  # of an x axis, beside its labels; a longer one stands in the 
 
 
 def paint(scene: Scene) -> Picture:
-    """Draw everything."""
     picture = Picture(Frame(scene.width, scene.height))
     filled = [curve for curve in scene.curves if not curve.is_empty]
     full = full_x(filled, scene.log_x, scene.points_only, scene.x_unit)

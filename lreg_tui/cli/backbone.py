@@ -89,7 +89,6 @@ def _train(
 
 
 def _line(record: Record) -> str:
-    """An epoch in words."""
     text = f"epoch {record['epoch']}/{record['epochs']}, train loss {present.number(record['train_loss'], 3)}"
     text += f", train accuracy {present.percent(record['train_accuracy'], 1)}"
     if "validation_accuracy" in record:

@@ -152,12 +152,9 @@ def main_metrics(values: dict[str, Any]) -> list[str]:
     """What a run is steered by, of what it has recorded."""
     first = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
     names = (*first, headline(values).name, "sharpness", "parameter_norm")
-    return [name for name in dict.fromkeys(names) if name in values and not _is_unmeasured(name, values[name])]
-
-
-def _is_unmeasured(name: str, value: Any) -> bool:
-    """Whether this is of the landscape, and there is none, as where optimizees have episodes."""
-    return metric(name).kind == "landscape" and (value is None or not math.isfinite(value))
+    unmeasured = {name for name, value in values.items() if value is None or not math.isfinite(value)}
+    unmeasured = {name for name in unmeasured if metric(name).kind == "landscape"}  # as where optimizees have episodes
+    return [name for name in dict.fromkeys(names) if name in values and name not in unmeasured]
 
 
 def ordered(values: dict[str, float], everything: bool = True) -> dict[str, float]:

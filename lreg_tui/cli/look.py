@@ -42,6 +42,7 @@ from lreg_tui.runs import filters
 from lreg_tui.runs.actions import called
 from lreg_tui.runs.feed import RunRow, row_of
 from lreg_tui.runs.run_columns import column
+from lreg_tui.runs.run_files import facts_of
 from lreg_tui.text import present
 from lreg_tui.text.log_file import with_local_time
 
@@ -212,10 +213,7 @@ def show(
 
 
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
-    facts, unit = reader.facts, reader.kind.unit
-    versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
-    words = [str(word) for word in facts["argv"]] if isinstance(facts.get("argv"), list) else []  # as it was typed
-    created = str(facts.get("created", ""))
+    created, unit = str(reader.facts.get("created", "")), reader.kind.unit
     if reader.created is not None:
         created = f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
     state = status.told + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
@@ -227,15 +225,7 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
         "created": created,
-        "command": " ".join([Path(words[0]).name, *words[1:]]) if words else "",
-        "seed": facts.get("seed", ""),
-        "device": status.device or facts.get("device", ""),
-        "data": facts.get("data_dir") or "",
-        "host": facts.get("host", ""),
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
-        "git": facts.get("git") or "",
-        "starts from": facts.get("parent") or "",
-        "checkpoints": ", ".join(reader.checkpoints()),
+        **facts_of(reader),
     }
     _print_pairs(console, reader.id, {key: value for key, value in pairs.items() if value != ""}, str)
 

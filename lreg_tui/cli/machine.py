@@ -87,7 +87,10 @@ def doctor(
         return
     if sets or device:
         raise SettingsError([Problem("--set" if sets else "--device", "without a preset", "beside --plan PRESET")])
-    _show([*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()], as_json)
+    store = RunStore(runs_dir)
+    folders = [_folder("runs folder", store.root), _folder("cache folder", user_cache_path("lreg"))]
+    folders.append(MachineCheck("runs", str(len(store.list()))))
+    _show([*_software(), *_devices(), *_processor(), *_data(data_dir), *folders, *_plugins()], as_json)
 
 
 def _show(findings: Iterable[MachineCheck], as_json: bool) -> None:
@@ -222,15 +225,6 @@ def _data(data_dir: Path | None) -> list[MachineCheck]:
     return [
         MachineCheck("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
         MachineCheck("datasets", ", ".join(stored) + note),
-    ]
-
-
-def _folders(runs_dir: Path | None) -> list[MachineCheck]:
-    store = RunStore(runs_dir)
-    return [
-        _folder("runs folder", store.root),
-        _folder("cache folder", user_cache_path("lreg")),
-        MachineCheck("runs", str(len(store.list()))),
     ]
 
 

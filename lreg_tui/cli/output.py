@@ -146,7 +146,6 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 def tell_started(kind: str, reader: RunReader, as_json: bool) -> None:
-    """What was started in the background: a run, a transfer, a study."""
     if as_json:
         emit({kind: reader.id, "path": str(reader.path)})
     else:

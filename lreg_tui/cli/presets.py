@@ -27,7 +27,7 @@ from lreg_tui.cli.options import (
     flag,
     option,
 )
-from lreg_tui.presets import preset_file
+from lreg_tui.presets import preset_edit
 from lreg_tui.presets.toml_edit import toml_of
 from lreg_tui.text import present
 
@@ -108,12 +108,12 @@ def new(
     extended = engine_preset.find(source)
     if extended.resolve() == file.resolve():
         raise PresetError([Problem("--from", show(source), "another preset than the new one")], "preset new")
-    text = _child(parent, extended.stem if preset_file.is_shipped(extended) else os.path.relpath(extended))
+    text = _child(parent, extended.stem if preset_edit.is_shipped(extended) else os.path.relpath(extended))
     if os.path.lexists(file) and not force:
         raise LregError(f"{file}: exists already (--force overwrites it)")
     if os.path.lexists(file) and not file.is_file():
         raise LregError(f"{file}: no ordinary file, so it is not overwritten")
-    preset_file.save(text, file.resolve())
+    preset_edit.save(text, file.resolve())
     print(f"{file}: extends {present.clean(source)}; run it with: lreg run {file}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from engine.base.device import pick_device
 from engine.base.errors import LregError, Problem, SettingsError
@@ -44,9 +44,6 @@ from lreg_tui.figures import page
 from lreg_tui.presets import toml_edit
 from lreg_tui.runs.run_files import diagnosis_sheet
 from lreg_tui.text import present
-
-if TYPE_CHECKING:
-    from rich.status import Status
 
 REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties and terms."
 STEP = "At this inner step. Default: the last that the arms share."
@@ -261,7 +258,8 @@ def diagnose(
         checkpoint, preset, tuple(sets or ()), penalties, estimator, optimizees, difference or DIFFERENCE_STEP, windows
     )
     with output.console(stderr=True).status("diagnosing") as status:
-        report = diagnosis_of(reader, request, pick_device(device or "auto"), data_dir, _progress_reporter(status))
+        tell = lambda done, total: status.update(f"diagnosing: {present.percent(done / total, 0)}")  # noqa: E731
+        report = diagnosis_of(reader, request, pick_device(device or "auto"), data_dir, tell)
     try:
         saved_in = str(keep(reader, request, report))
     except OSError as error:
@@ -273,10 +271,3 @@ def diagnose(
     console = output.console()
     output.print_sheet(diagnosis_sheet(report), console)
     output.print_lines(console, *report.sentences(), f"kept in {saved_in}" if saved_in else "")
-
-
-def _progress_reporter(status: Status):  # type: ignore[no-untyped-def]
-    def tell(done: int, total: int) -> None:
-        status.update(f"diagnosing: {present.percent(done / total, 0)}")
-
-    return tell

@@ -104,7 +104,6 @@ def _marks(pieces: Sequence[WorkItem], width: int) -> Text:
 
 
 def _running(seen: Snapshot) -> list[Any]:
-    """What is running, with its progress."""
     table = output.grid(4)
     busy = [piece for piece in seen.pieces if piece.state in LIVE]
     for piece in busy[:MOST_RUNNING]:
@@ -130,22 +129,6 @@ def _point(point: Mapping[str, Any]) -> Text:
     return present.text(", ".join(f"{key} = {value}" for key, value in point.items()))
 
 
-def winners_table(seen: Snapshot) -> Table:
-    table = output.lined(("arm", "winner"), ("seeds", present.label(seen.plan.pick.metric)))
-    for row in winners_rows(seen):
-        table.add_row(present.text(row["arm"]), _point(row["point"]), str(row["n"]), present.interval(row))
-    return table
-
-
-def cells_list(seen: Snapshot) -> Table:
-    """Every run there will be, and what is there of it."""
-    table = output.lined(("arm", "point", "seed", "state", "run"))
-    for cell in seen.cells:
-        facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
-        table.add_row(*facts, present.state_text(cell.state), present.text(cell.run.id))
-    return table
-
-
 def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
     """The last words on a study: the winners, where the report is, and what can be done next."""
     status, report = reader.status(), report_file(reader.path)
@@ -157,21 +140,27 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
         return
     console = output.console()
     if seen is not None and seen.winners:
-        console.print(winners_table(seen))
+        table = output.lined(("arm", "winner"), ("seeds", present.label(seen.plan.pick.metric)))
+        for row in winners_rows(seen):
+            table.add_row(present.text(row["arm"]), _point(row["point"]), str(row["n"]), present.interval(row))
+        console.print(table)
     reason = status.message or (f"report: {path}" if path else "")
     go_on = "" if state == "finished" else f"go on with: lreg resume {reader.id}"
     output.print_lines(console, f"{state}: {reader.id}", reason, go_on)
 
 
 def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:
-    """The runs there will be, and what is there of them."""
     folder = begun.path if begun else store.root / STUDY.home / plan.name  # of a new one nothing is there
     seen = Watcher(replace(plan, stamp=plan_of(begun.path).stamp) if begun else plan, folder).look()
     if as_json:
         for cell in seen.cells:
             output.emit(event(cell))
         return
-    output.console().print(cells_list(seen))
+    table = output.lined(("arm", "point", "seed", "state", "run"))
+    for cell in seen.cells:
+        facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
+        table.add_row(*facts, present.state_text(cell.state), present.text(cell.run.id))
+    output.console().print(table)
     of_study = f"of {begun.id}" if begun else "of a new study"
     made = sum(cell.state != "missing" for cell in seen.cells)
     runs = present.count(len(seen.cells), "run")

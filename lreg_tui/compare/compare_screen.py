@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -41,7 +42,9 @@ TABS = ("curves", "settings", "results", "differences", "sharpness", "landscape"
 SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
     "settings": comparing.settings_sheets,
     "results": lambda compared, _: comparing.result_sheets(compared),
-    "differences": lambda compared, _: comparing.difference_sheets(compared),
+    "differences": lambda compared, _: chain.from_iterable(
+        comparison_sheets.effect_sheets(compared, table) for table in compared.tables
+    ),
 }
 PLOTS = {"curves": ("meta-loss",), "results": ("accuracy",), "sharpness": ("sharpness",), "landscape": ("landscape",)}
 
@@ -86,7 +89,8 @@ class CompareScreen(ConsoleScreen):
         yield Static(id="compare-title", markup=False)
         yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
-            yield CurvesPane(metric if isinstance(metric, str) else USUAL, id="tab-curves")
+            self.pane = CurvesPane(metric if isinstance(metric, str) else USUAL, id="tab-curves")
+            yield self.pane
             for tab in SHEETS:
                 yield SheetView("comparing …", id=f"tab-{tab}")
             yield Chart(points_only=True, log_x=True, log_y=True, x_label="radius", id="tab-sharpness")
@@ -183,7 +187,7 @@ class CompareScreen(ConsoleScreen):
         self.query_one(ContentSwitcher).current = f"tab-{tab}"
         self.lreg.remember("compare", tab=tab)
         self.show()
-        self.set_focus(self.query_one(CurvesPane).chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
+        self.set_focus(self.pane.chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
@@ -201,7 +205,6 @@ class CompareScreen(ConsoleScreen):
         self.refresh_bindings()
 
     def _where(self) -> Text:
-        """What the tables and charts are about, or what went wrong."""
         if self.problem:
             return present.text(self.problem, "bold red")
         if self.result is None:
@@ -226,7 +229,7 @@ class CompareScreen(ConsoleScreen):
     def _show_curves(self) -> None:
         curves = self.curves
         bright = next((ids for number, (ids, _) in enumerate(curves) if number == self.highlighted), None)
-        self.query_one(CurvesPane).show_runs(curves, self.lreg.feed, bright)
+        self.pane.show_runs(curves, self.lreg.feed, bright)
 
     def _show_charts(self) -> None:
         assert self.result is not None
@@ -234,7 +237,7 @@ class CompareScreen(ConsoleScreen):
         numbers = comparing.numbers_of(self.result.comparison, paths, self.by_arm)
         if self.tab == "curves":
             lines = comparing.chart_lines(self.result.curves, numbers, self.highlighted)
-            self.query_one(CurvesPane).show_learning(task, lines, paths)
+            self.pane.show_learning(task, lines, paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
         chart.about = task, paths
@@ -248,11 +251,6 @@ class CompareScreen(ConsoleScreen):
         signs = {run_id: themes.MARKERS[number % comparing.MOST] for run_id, number in numbers.items()}
         subjects = [LandscapeSubject(row.path, row.name, signs.get(row.id, "")) for row in self.rows[: comparing.MOST]]
         self.query_one(LandscapePane).aim(subjects, None if where is None else SliceSettings(*where))
-
-    def plotted(self) -> Sequence[str]:
-        if self.tab == "curves" and self.query_one(CurvesPane).chart is self.query_one(CurvesPane).learning:
-            return ("curves",)
-        return PLOTS.get(self.tab, ())
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -343,7 +341,8 @@ class CompareScreen(ConsoleScreen):
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
         if name is None:
             return
-        path, figures = target(name), self.plotted()
+        path, is_of_learning = target(name), self.tab == "curves" and self.pane.chart is self.pane.learning
+        figures = ("curves",) if is_of_learning else PLOTS.get(self.tab, ())
         if os.path.lexists(path) and not await self.agree(f"Replace {present.clean(path)}?", "replace"):
             return
         try:

@@ -197,12 +197,6 @@ def with_legend(sheet: Sheet) -> Sheet:
     return replace(sheet, remarks=[*sheet.remarks, STAR]) if has_star else sheet
 
 
-def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
-    """For every task each arm against the reference arm, and by radius."""
-    for table in compared.tables:
-        yield from comparison_sheets.effect_sheets(compared, table)
-
-
 def without_results(compared: Comparison, tables: Sequence[ComparisonTable]) -> list[str]:
     """Labels of the arms that have no row in these tables."""
     with_results = {row.arm for table in tables for row in table.rows if row.kind == "arm"}
@@ -222,7 +216,6 @@ def landscape_of(compared: Comparison) -> tuple[str, int] | None:
 
 
 def notes_of(compared: Comparison) -> list[str]:
-    """What weakens the comparison."""
     damaged = compared.damaged_files
     left_out = [f"{damaged} damaged transfer file{'s are' if damaged > 1 else ' is'} left out"] if damaged else []
     return [*compared.notes, *left_out]
@@ -267,7 +260,6 @@ def where(result: ComparisonResult, tab: str) -> Text:
 
 
 def why_empty(result: ComparisonResult) -> str:
-    """Why there are no differences to show."""
     compared = result.comparison
     if not compared.tables:
         return NO_TRANSFERS

@@ -88,7 +88,6 @@ def settings_sheet(comparison: Comparison) -> Sheet:
 
 
 def runs_sheet(comparison: Comparison) -> Sheet:
-    """How each run's meta-training ended."""
     shares = list(dict.fromkeys(name for run in comparison.runs for name in run.penalty_shares))
     has_scale = any(run.best_scale is not None for run in comparison.runs)
     columns = ["state", "meta-steps", "validation\nloss", "lowest", "diverged"]
@@ -146,7 +145,6 @@ def table_sheet(table: ComparisonTable, radius: str | None, controls: Sequence[C
 
 
 def _columns(table: ComparisonTable, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
-    """Metrics by heading."""
     from engine.comparison import NORMALISED, MetricAt
 
     headings: dict[str, tuple[MetricAt, Metric]] = {}
@@ -375,5 +373,4 @@ def wrong_name(name: str) -> str:
 
 
 def target(name: str) -> Path:
-    """The file that somebody means by a name."""
     return Path(os.path.expanduser(name.strip()))  # of a user who is not known, as it stands

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from textual import work
 from textual.app import ComposeResult
@@ -91,7 +91,6 @@ class CurvesPane(Container):
         return dict.fromkeys(name for run_id in self.run_ids for name in (feed.metrics(run_id) if feed else ()))
 
     def show_learning(self, task: str, lines: Sequence[ChartLine], paths: Sequence[Path]) -> None:
-        """The learning curves of runs on a task."""
         self.learning.about = task, *paths
         self.learning.title = f"train loss on {present.clean(task, 60)}" if task else "train loss of optimizees"
         self.learning.lines = lines
@@ -122,8 +121,7 @@ LOWEST_MAP = 11  # lines
 WORDS = 3  # lines above the maps
 
 
-@dataclass(frozen=True)
-class LandscapeSubject:
+class LandscapeSubject(NamedTuple):
     """A run whose surroundings are looked at, what it is called, and the marker that it has in charts."""
 
     path: Path
@@ -160,7 +158,6 @@ class LandscapePane(Computing, VerticalScroll, can_focus=True):
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def aim(self, subjects: Sequence[LandscapeSubject], where: SliceSettings | None) -> None:
-        """Look at these runs there."""
         if (tuple(subjects), where) == (self.subjects, self.where):
             return
         self.action_give_up()
@@ -266,10 +263,9 @@ class LandscapePane(Computing, VerticalScroll, can_focus=True):
 
 def _title(subject: LandscapeSubject, landscape: Mapping[str, Any]) -> str:
     judged = headline(landscape)
-    loss, value = (_number(landscape.get(key)) for key in ("train_loss", judged.name))
+    loss, value = (
+        float(number) if isinstance(number := landscape.get(key), (int, float)) else None
+        for key in ("train_loss", judged.name)
+    )
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
     return f"{name}: {present.number(loss, 3)}, {present.metric(judged.name, value)}"
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

@@ -72,8 +72,6 @@ FEW, BAND, FAINT_BAND = 3, 0.18, 0.09  # opacity of bands, where there are up to
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """How one optimizer is drawn."""
-
     color: str
     marker: str
     dash: Any
@@ -83,7 +81,6 @@ class SeriesStyle:
 
     @property
     def line(self) -> dict[str, Any]:
-        """As matplotlib draws it."""
         return {"color": self.color, "linewidth": self.width, "linestyle": self.dash}
 
     @property
@@ -111,7 +108,6 @@ def shown(text: str) -> str:
 
 
 def draw(axes: Axes, panel: Panel) -> None:
-    """Fill the axes with a panel."""
     axes.set_title(shown(panel.title), loc="left")
     axes.set_xlabel(present.label(panel.x.name, panel.x.radius))
     axes.set_ylabel(shown(panel.y.label) if panel.y.label else present.label(panel.y.name, panel.y.radius))
@@ -185,7 +181,6 @@ def _bars(
     above: int,
     along: str = "y",
 ) -> None:
-    """Interval bars from low to high around (x, y)."""
     middle = y if along == "y" else x
     ends = [
         [max(m - a, 0.0) for m, a in zip(middle, low, strict=True)],

@@ -22,7 +22,6 @@ from lreg_tui.figures.axes import ONE_COLUMN, PANEL_HEIGHTS, RC, SURFACE_COLORS,
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
-    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure, FigureBase
 
 FORMATS = ("png", "svg", "pdf")
@@ -72,7 +71,10 @@ def draw_page(blocks: Sequence[Block], surfaces: Sequence[LandscapePanel] = ()) 
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     sizes = [panels_size(blocks)] if blocks else []
-    sizes += [surfaces_size(surfaces)] if surfaces else []
+    if surfaces:
+        across = _surface_columns(surfaces)
+        width = ONE_COLUMN if across == 1 else TWO_COLUMNS
+        sizes.append((width, -(-len(surfaces) // across) * SIDE[across]))
     width, heights = max(width for width, _ in sizes), [height for _, height in sizes]
     figure = Figure(figsize=(width, sum(heights)), layout=ConstrainedLayoutEngine(**SPACING))
     parts: list[Any] = [figure]
@@ -96,7 +98,6 @@ def panels_size(blocks: Sequence[Block]) -> tuple[float, float]:
 
 
 def draw_panels(part: FigureBase, blocks: Sequence[Block], width: float) -> None:
-    """All panels, and a legend below."""
     columns = side_by_side(blocks)
     cells = [cell for block in _places(blocks, columns) for cell in block]
     panels = panels_in(blocks)
@@ -137,7 +138,6 @@ def arrange(counts: Sequence[int], columns: int) -> list[list[tuple[int, int]]]:
 
 
 def add_legend(part: FigureBase, people: Sequence[Who], columns: int) -> None:
-    """One entry for everybody, below all panels."""
     from matplotlib.lines import Line2D
 
     if not people:
@@ -162,15 +162,10 @@ def _legend_columns(people: Sequence[Who], width: float) -> int:
     return max(1, min(len(people), int(width / (0.062 * longest + 0.55))))
 
 
-def surfaces_size(panels: Sequence[LandscapePanel]) -> tuple[float, float]:
-    """Width and height that the landscapes take, inches."""
-    columns = _surface_columns(panels)
-    return ONE_COLUMN if columns == 1 else TWO_COLUMNS, -(-len(panels) // columns) * SIDE[columns]
-
-
 def draw_surfaces(part: FigureBase, panels: Sequence[LandscapePanel]) -> None:
     """All landscapes side by side, and the colour scale. To be called within `styled`."""
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter
 
     columns = _surface_columns(panels)
     levels = shared_levels(panels)
@@ -183,12 +178,7 @@ def draw_surfaces(part: FigureBase, panels: Sequence[LandscapePanel]) -> None:
         plot.set_xlabel("first direction" if number + columns >= len(panels) else "")
         plot.set_ylabel("second direction" if number % columns == 0 else "")
         drawn.append(plot)
-    _draw_scale(part.colorbar(filled, ax=drawn, shrink=0.9, aspect=30, pad=0.02, ticks=levels[::2]))
-
-
-def _draw_scale(bar: Colorbar) -> None:
-    from matplotlib.ticker import FuncFormatter
-
+    bar = part.colorbar(filled, ax=drawn, shrink=0.9, aspect=30, pad=0.02, ticks=levels[::2])
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: axes.plain(float(f"{value:.2g}"))))
     bar.ax.minorticks_off()
     bar.set_label("train loss")

@@ -26,13 +26,12 @@ from engine.presets.catalog import USUAL_ESTIMATOR, estimator_label, member_name
 from engine.presets.preset import Preset, PresetSettings
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
-from lreg_tui.presets.preset_edit import typed
-from lreg_tui.presets.preset_file import on_disk
+from lreg_tui.presets.preset_edit import on_disk, typed
 from lreg_tui.text.present import age, clean, clean_block, setting
 from lreg_tui.widgets.dialog import Field, LaunchingScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.text_areas import TomlArea
 from lreg_tui.widgets.threads import off_the_loop
-from lreg_tui.widgets.toml_area import TomlArea
 
 if TYPE_CHECKING:
     from lreg_tui.runs.feed import RunRow
@@ -94,8 +93,6 @@ def _values(path: Path) -> dict[str, Any] | None:
 
 
 class PickOfferScreen(PickList):
-    """A PickList of references."""
-
     HEADING: ClassVar[str]
     DEFAULT_CSS = """
     PickOfferScreen > .dialog { height: 90%; }
@@ -151,40 +148,31 @@ class PickPresetScreen(PickOfferScreen):
         self.query_one(TomlArea).load_text(text if text is not None else "# cannot be read")
 
 
-class LaunchScreen(LaunchingScreen[str]):
+def launching(preset: Preset, store: RunStore, data_dir: Path | None = None, note: str = "") -> LaunchingScreen[str]:
     """Ends with the id of the run that was started, or None."""
+    items = {item.name: item for item in schema_of(PresetSettings)}
+    devices = ("auto", "cpu", "cuda", "cuda:0", "mps")
+    fields = (
+        Field("name", clean(preset.name), "what the run is called"),
+        Field("seed", str(preset.seed), "meta-seed: everything random derives from it"),
+        Field("device", "auto", f"{ALLOWED}; auto: the first GPU, else the CPU", devices),
+    )
 
-    HEADING = "Launch"
-    WAITING = "its process reads the data and loads torch first"
-
-    def __init__(self, preset: Preset, store: RunStore, data_dir: Path | None = None, note: str = "") -> None:
-        fields = (
-            Field("name", clean(preset.name), "what the run is called"),
-            Field("seed", str(preset.seed), "meta-seed: everything random derives from it"),
-            Field(
-                "device",
-                "auto",
-                f"{ALLOWED}; auto: the first GPU, else the CPU",
-                ("auto", "cpu", "cuda", "cuda:0", "mps"),
-            ),
-        )
-        super().__init__(clean_block(f"{summary(preset)}\n{note}".strip()), fields)
-        self.preset = preset
-        self.store = store
-        self.data_dir = data_dir
-
-    def problem(self) -> str:
-        items = {item.name: item for item in schema_of(PresetSettings)}
+    def problem(values: Mapping[str, str]) -> str:
         for key in ("name", "seed"):
-            if (problem := typed(items[key], self.value(key))[1]) is not None:
-                return str(problem)
-        name, device = self.value("name"), self.value("device")
+            if (wrong := typed(items[key], values[key])[1]) is not None:
+                return str(wrong)
+        name, device = values["name"], values["device"]
         if not name or len(name) > 80 or not name.isprintable():
             return f"name: found {len(name)} characters; allowed: 1 to 80 printable ones"
         return "" if NAMES.fullmatch(device) else f"device: found {device}; allowed: {ALLOWED}"
 
-    def start(self, values: Mapping[str, str]) -> str:
-        return start(self.preset, self.store, values["name"], int(values["seed"]), values["device"], self.data_dir)
+    def launch(values: Mapping[str, str]) -> str:
+        return start(preset, store, values["name"], int(values["seed"]), values["device"], data_dir)
+
+    about = clean_block(f"{summary(preset)}\n{note}".strip())
+    waits_for = "its process reads the data and loads torch first"
+    return LaunchingScreen("Launch", about, fields, problem, launch, waits_for)
 
 
 def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, data_dir: Path | None) -> str:

@@ -18,10 +18,9 @@ from textual.widgets import OptionList, Static
 from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
 from engine.presets.catalog import NAMED_TABLES, Catalog
-from lreg_tui.presets import picking, preset_file
-from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen
-from lreg_tui.presets.preset_edit import Checked, FormTable, addable, check, in_todays_form, tables_of
-from lreg_tui.presets.preset_file import Draft
+from lreg_tui.presets import picking, preset_edit
+from lreg_tui.presets.picking import PickPresetScreen, launching
+from lreg_tui.presets.preset_edit import Checked, Draft, FormTable, addable, check, in_todays_form, tables_of
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import DifferenceScreen, ProblemList, differences, lines_with
 from lreg_tui.presets.toml_edit import lines_of
@@ -31,8 +30,8 @@ from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.text_areas import TomlArea
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
-from lreg_tui.widgets.toml_area import TomlArea
 
 ANOTHER = "another preset"  # beside what can be added to this one
 NAME = "preset_editor"  # in what the console remembers
@@ -112,7 +111,7 @@ class PresetEditorScreen(ConsoleScreen):
     @work(group="open", exclusive=True)
     async def open(self, reference: str) -> None:
         try:
-            draft = await off_the_loop(lambda: preset_file.take_up(reference), "preset")
+            draft = await off_the_loop(lambda: preset_edit.take_up(reference), "preset")
         except LregError as error:
             self.tell(str(error), "error")
             if self.draft is None:
@@ -263,7 +262,7 @@ class PresetEditorScreen(ConsoleScreen):
         if draft.file is None:
             await self._save_as(draft)
             return
-        on_disk = await off_the_loop(lambda: preset_file.on_disk(draft.file), "preset")
+        on_disk = await off_the_loop(lambda: preset_edit.on_disk(draft.file), "preset")
         question = f"{draft.file.name} has changed on the disk. Overwrite it?"
         if on_disk in (None, self.saved_text, draft.text) or await self.agree(question, "overwrite"):
             await self._write(draft, self.area.text)
@@ -274,19 +273,19 @@ class PresetEditorScreen(ConsoleScreen):
             await self._save_as(self.draft)
 
     async def _save_as(self, draft: Draft) -> None:
-        proposed = preset_file.free_name(draft, self.area.text, Path())
-        prompt = PromptScreen("Save as", proposed, check=lambda name: preset_file.refusal(preset_file.target(name)))
+        proposed = preset_edit.free_name(draft, self.area.text, Path())
+        prompt = PromptScreen("Save as", proposed, check=lambda name: preset_edit.refusal(preset_edit.target(name)))
         name = await self.app.push_screen_wait(prompt)
         if name is None:
             return
-        path = preset_file.target(name)
+        path = preset_edit.target(name)
         if not os.path.lexists(path) or await self.agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
-            text = preset_file.moved(self.area.text, draft.path, path)
+            text = preset_edit.moved(self.area.text, draft.path, path)
             await self._write(Draft(draft.text, path, path, draft.taken_from), text)
 
     async def _write(self, draft: Draft, text: str) -> None:
         try:
-            await off_the_loop(lambda: preset_file.save(text, draft.path), "save")
+            await off_the_loop(lambda: preset_edit.save(text, draft.path), "save")
         except LregError as error:
             self.tell(str(error), "error")
             return
@@ -332,7 +331,7 @@ class PresetEditorScreen(ConsoleScreen):
             self._go_to_problem()
         else:
             note = "Unsaved: the run keeps its own copy of every setting." if self.is_unsaved else ""
-            screen = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
+            screen = launching(checked.preset, self.lreg.store, self.lreg.data_dir, note)
             run_id = await self.app.push_screen_wait(screen)
             if run_id is None:
                 return

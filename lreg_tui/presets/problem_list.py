@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +14,18 @@ from textual.widgets.option_list import Option
 
 from engine.base.errors import Problem
 from engine.presets.catalog import Catalog
-from lreg_tui.presets.preset_edit import HERE, Checked, check, shown
-from lreg_tui.presets.preset_file import ABSENT, Draft, changed_settings, label_of, on_disk, unified
+from lreg_tui.presets.preset_edit import (
+    ABSENT,
+    HERE,
+    Checked,
+    Draft,
+    changed_settings,
+    check,
+    label_of,
+    on_disk,
+    shown,
+    unified,
+)
 from lreg_tui.presets.preset_form import MUTED
 from lreg_tui.presets.toml_edit import lines_of
 from lreg_tui.text.present import NOTHING, clean
@@ -114,21 +124,16 @@ def differences(draft: Draft, checked: Checked, catalog: Catalog) -> Content:
         parts.append(Content.styled(f"Different from {clean(name, 80)}", "bold underline"))
         settings = changed_settings(check(text, path, catalog).preset, checked.preset)
         lines = unified(text, checked.text, (name, "now"))
-        parts += _settings(settings)
+        width = max((len(key) for key, _, _ in settings), default=0)
+        for key, before, after in settings:  # what a run would do differently
+            values = (_value(before), "$error"), " → ", (_value(after), "$success bold")
+            parts.append(Content.assemble(clean(key).ljust(width + 2), *values))
         parts += [Content("")] if settings and lines else []
         parts += [] if settings or lines else [Content.styled("no difference", MUTED)]
         parts += [Content.styled(clean(line, 500), _style(line)) for line in lines[:MOST_LINES]]
         if len(lines) > MOST_LINES:
             parts.append(Content.styled(f"… and {len(lines) - MOST_LINES} lines more", MUTED))
     return Content("\n").join(parts)
-
-
-def _settings(settings: list[tuple[str, Any, Any]]) -> Iterator[Content]:
-    """What a run would do differently."""
-    width = max((len(key) for key, _, _ in settings), default=0)
-    for key, before, after in settings:
-        values = (_value(before), "$error"), " → ", (_value(after), "$success bold")
-        yield Content.assemble(clean(key).ljust(width + 2), *values)
 
 
 def _style(line: str) -> str:

@@ -130,8 +130,9 @@ class ActingScreen(ConsoleScreen):
 
     @work(group="undo", exclusive=True)
     async def action_undo(self) -> None:
+        undo = self.lreg.trash.undo
         try:
-            back = await off_the_loop(self._undo, "undo")
+            back = await off_the_loop(lambda: {path.name: actions.called(RunReader(path)) for path in undo()}, "undo")
         except LregError as error:
             self.tell(str(error), "error")
             return
@@ -140,17 +141,13 @@ class ActingScreen(ConsoleScreen):
             self.after_undoing(list(back))
         self.lreg.feed.look_now()
 
-    def _undo(self) -> dict[str, str]:
-        """Ids and names of the runs that are as they were before the last step."""
-        return {path.name: actions.called(RunReader(path)) for path in self.lreg.trash.undo()}
-
     @work(group="ask", exclusive=True)
     async def action_rename_run(self) -> None:
         rows, others = self.subjects()[:1], len(self.subjects()) - 1
         if not rows:
             return
         note = f"of {rows[0].id}" + f"; {count(others, 'other')} marked, which keep theirs" * (others > 0)
-        name = await self.app.push_screen_wait(PromptScreen("Name", rows[0].name, note=note, check=too_long))
+        name = await self.app.push_screen_wait(PromptScreen("Name", rows[0].name, note=note, check=actions.check_name))
         if name is not None and name != rows[0].name:
             self._change("rename", lambda path: actions.rename(path, name), rows)
 
@@ -161,7 +158,8 @@ class ActingScreen(ConsoleScreen):
             return
         tags = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
         note = f"{named(rows)}: {tags or 'no tags yet'}. Words are added, -words taken away."
-        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
+        check = partial(actions.tags_after, ())
+        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=check))
         if words:
             self._change("tag", lambda path: actions.tag(path, words), rows)
 
@@ -278,23 +276,9 @@ def telling(row: RunRow) -> str:
 
 
 def named(rows: Sequence[RunRow]) -> str:
-    """How runs are called in a question."""
     names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is TRANSFER) for row in rows]
     return listed(names)
 
 
 def listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
-
-
-def too_long(name: str) -> str:
-    limit = actions.LONGEST_NAME
-    return f"found {len(name)} characters; allowed: at most {limit}" if len(name) > limit else ""
-
-
-def wrong_tags(words: str) -> str:
-    try:
-        actions.tags_after((), words)
-    except LregError as error:
-        return str(error)
-    return ""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from engine.base.errors import RunError
+from engine.base.errors import LregError, RunError
 from engine.base.files import is_locked
 from engine.base.status import LIVE
 from engine.runs import notes
@@ -58,20 +58,28 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     status = reader.status()
     if status.state not in RESUMABLE:
         raise RunError(f"{called(reader)} is {status.state}: nothing to resume")
-    from engine.jobs import spawn
-    from lreg_tui.system import launch  # the engine's jobs: not for the console's start
+    from engine.jobs import spawn  # not for the console's start
+    from engine.study.schedule import inputs
+    from engine.worker import runner_of
 
-    launch.check_resumed(reader, data_dir)
+    tasks, remark = runner_of(reader).tasks(reader), reader.other_data(data_dir)
+    try:
+        inputs.check_run(tasks, reader.device, data_dir)
+    except LregError as error:
+        raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None
     spawn.start_detached(reader, data_dir=data_dir)
-    remark = reader.other_data(data_dir)
     return f"{called(reader)} goes on" + (f"; {remark}" if remark else "")
+
+
+def check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
 
 
 def rename(path: Path, name: str) -> str:
     """Give a run another name; an empty one brings back its own. The folder and the id stay."""
     name, before = name.strip(), called(RunReader(path))
-    if len(name) > LONGEST_NAME:
-        raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
+    check_name(name)
     note(path, replace(notes.read(path), name=name))
     return f"{before} is now called {called(RunReader(path))}"
 

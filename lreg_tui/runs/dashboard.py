@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -34,7 +35,7 @@ from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 if TYPE_CHECKING:
-    from lreg_tui.widgets.log_tail import LogTail
+    from lreg_tui.widgets.text_areas import LogTail
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LOG_LINES = 500
@@ -112,7 +113,6 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     @property
     def panel(self) -> Widget:
-        """The chosen one."""
         return self.every_panel[self.panel_index]
 
     def compose(self) -> ComposeResult:
@@ -148,7 +148,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def _furnish(self) -> None:
         """What the first paint does without."""
         from lreg_tui.runs.machine_panel import MachinePanel
-        from lreg_tui.widgets.log_tail import LogTail
+        from lreg_tui.widgets.text_areas import LogTail
 
         log, machine = self.query_one("#log"), self.query_one("#machine")
         if not machine.is_attached:  # the console ends already
@@ -362,9 +362,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def _filter(self, text: str) -> None:
         names = filters.names_of(self.lreg.feed.rows)
-        if not filters.problem(text, names):
-            self.arrangement = replace(self.arrangement, filter=text.strip())
+        with suppress(filters.FilterError):  # of a setting that no run has by now
             self.table.filter_by(filters.compile(text, names))
+            self.arrangement = replace(self.arrangement, filter=text.strip())
             self._show_state()
 
     def action_back(self) -> None:

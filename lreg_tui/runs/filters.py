@@ -90,15 +90,6 @@ def compile(text: str, names: Collection[str] = ()) -> Predicate:
     return lambda row: all(predicate(row) for predicate in predicates)
 
 
-def problem(text: str, names: Collection[str] = ()) -> str:
-    """What is wrong with a filter, or ""."""
-    try:
-        compile(text, names)
-    except FilterError as error:
-        return str(error)
-    return ""
-
-
 def names_of(rows: Iterable[RunRow]) -> set[str]:
     """What these runs can be told by beside the known fields: their metrics, and their settings, which have a dot."""
     return {name for row in rows for names in (row.latest, row.settings) for name in names}
@@ -188,7 +179,6 @@ def _among(name: str, value: str) -> Predicate:
 
 
 def words(row: RunRow, name: str) -> Iterable[str]:
-    """The words that a field of a run consists of."""
     if name == "task":
         tasks = row.task.split("+") if row.task else []
         return [word for task in tasks for word in (task, *task.split("/"))]

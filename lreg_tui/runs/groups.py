@@ -22,6 +22,10 @@ COMMON = ("task", "optimizer", "estimator", "penalties", "device", "arm")
 STUDY_TAG = "study:"
 
 
+def state_place(state: str) -> int:
+    return STATE_ORDER.index(state) if state in STATE_ORDER else len(STATE_ORDER)
+
+
 class Means(Mapping[str, "float | None"]):
     """The means of some runs' figures by metric, with their intervals: computed when they are asked for."""
 
@@ -86,7 +90,7 @@ def group(by: str, key: str, members: tuple[RunRow, ...], jobs: tuple[RunRow, ..
         id=f"group {by} {key}",
         path=first.path,
         name=key if by == STUDY else seeds_name(members) if by == SEED else f"{len(members)}× {by} = {key}",
-        state=min(states, key=lambda state: STATE_ORDER.index(state) if state in STATE_ORDER else len(STATE_ORDER)),
+        state=min(states, key=state_place),
         step=sum(row.state == "finished" if by == STUDY else row.step for row in members),
         total=len(members) if by == STUDY else sum(row.total for row in members),
         eta_s=max((row.eta_s for row in members if row.eta_s is not None), default=None),

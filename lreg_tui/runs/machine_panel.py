@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base import machine
-from engine.base.machine import Gpu, Load, ProcessMeter
+from engine.base.machine import Load, ProcessMeter
 from engine.runs.store import RunReader
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.text import present
@@ -21,7 +21,7 @@ from lreg_tui.text.sheets import Entry, Sheet
 from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop, unless_busy
 
 EVERY_S, SLOW_EVERY_S = 2.0, 6.0
 LABEL, LONGEST_BAR = 7, 24  # columns
@@ -50,24 +50,16 @@ class MachinePanel(Static):
         self._tell = tell
         self._folder = runs
         self._every = SLOW_EVERY_S if slow else EVERY_S
-        self._is_measuring = False
         self._rows: list[Row] = []
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.look)  # the first paint comes first
         self.set_interval(self._every, self.look)
 
-    def look(self) -> None:
-        if not self._is_measuring:
-            self._is_measuring = True
-            self._look()
-
     @work(group="machine")
-    async def _look(self) -> None:
-        try:
-            load = await off_the_loop(lambda: machine.measure(self._folder), "machine")
-        finally:
-            self._is_measuring = False
+    @unless_busy
+    async def look(self) -> None:
+        load = await off_the_loop(lambda: machine.measure(self._folder), "machine")
         rows = list(rows_of(load))
         if rows != self._rows:
             is_other_height = len(rows) != len(self._rows)
@@ -98,7 +90,9 @@ def in_brief(load: Load) -> str:
 def rows_of(load: Load) -> Iterator[Row]:
     """What is shown of a load, rounded, so that it changes seldom."""
     for number, gpu in enumerate(load.gpus):
-        yield _gpu_row(f"GPU {number}" if len(load.gpus) > 1 else "GPU", gpu)
+        heat = f"  {gpu.temperature:.0f}°C" if gpu.temperature is not None else ""
+        label = f"GPU {number}" if len(load.gpus) > 1 else "GPU"
+        yield label, gpu.busy and round(gpu.busy, 2), f"{present.percent(gpu.busy, 0):>4}{heat}"
         if gpu.memory_used is not None and gpu.memory_total:
             share = gpu.memory_used / gpu.memory_total
             yield "", round(share, 2), f"{_gib(gpu.memory_used)} of {present.size(gpu.memory_total)}"
@@ -107,11 +101,6 @@ def rows_of(load: Load) -> Iterator[Row]:
     yield "memory", used and round(used, 2), f"{_gib(load.memory_used)} of {present.size(load.memory_total)}"
     if load.disk_total:
         yield "disk", round(1 - load.disk_free / load.disk_total, 2), f"{present.size(load.disk_free)} free"
-
-
-def _gpu_row(label: str, gpu: Gpu) -> Row:
-    heat = f"  {gpu.temperature:.0f}°C" if gpu.temperature is not None else ""
-    return label, gpu.busy and round(gpu.busy, 2), f"{present.percent(gpu.busy, 0):>4}{heat}"
 
 
 def _gib(count: float) -> str:

@@ -14,7 +14,7 @@ from engine.base.metrics import USUAL_HEADLINE, headline, metric
 from engine.presets.catalog import NAMED_TABLES
 from engine.runs.kinds import RUN, STUDY
 from lreg_tui.runs.feed import SUMMARIES, RunRow
-from lreg_tui.runs.groups import STATE_ORDER, Best, Means, value_text
+from lreg_tui.runs.groups import STATE_ORDER, Best, Means, state_place, value_text
 from lreg_tui.text import present
 
 Part = tuple[str, str]
@@ -133,10 +133,6 @@ def _judged(row: RunRow) -> Cell:
     return (*_metric(judged.name)(row), (f" {present.label(judged)}", "muted"))
 
 
-def _judged_value(row: RunRow) -> float | None:
-    return _figure(headline(row.latest).name)(row)
-
-
 def _words(get: Callable[[RunRow], Sequence[str]]) -> tuple[Callable[[RunRow], Cell], Callable[[RunRow], Any]]:
     def show(row: RunRow) -> Cell:
         return ((present.clean(" ".join(get(row)), 60), "muted"),)
@@ -148,23 +144,23 @@ def _seed(row: RunRow) -> Cell:
     return (("" if row.seed is None else present.number(row.seed), "muted"),)
 
 
-def _state_place(row: RunRow) -> int:
-    return STATE_ORDER.index(row.state) if row.state in STATE_ORDER else len(STATE_ORDER)
-
-
 def _of_metric(key: str, heading: str, width: int, rank: int, optional: bool = False) -> RunColumn:
     return RunColumn(key, heading, width, rank, _metric(key), _figure(key), True, optional, is_figure=True)
 
 
 COLUMNS = (
     RunColumn(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
-    RunColumn("state", "state", 8, 1, _state, _state_place),
+    RunColumn("state", "state", 8, 1, _state, lambda row: state_place(row.state)),
     RunColumn("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
     RunColumn("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s, right=True),
     _of_metric("meta_loss", "meta-loss", 9, 3),
     _of_metric("adaptive_sharpness", "ad. sharp.", 10, 4, optional=True),
     _of_metric("sharpness", "sharpness", 9, 6),
-    RunColumn(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True, is_figure=True),
+    replace(
+        _of_metric(USUAL_HEADLINE.name, "accuracy", 8, 5),
+        show=_judged,
+        sort=lambda row: _figure(headline(row.latest).name)(row),
+    ),
     RunColumn("age", "age", 4, 8, _age, lambda row: None if row.created is None else -row.created, right=True),
     _of_metric("validation_loss", "valid. loss", 11, 13),
     _of_metric("test_loss", "test loss", 9, 9),

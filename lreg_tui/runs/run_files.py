@@ -41,7 +41,6 @@ class Evaluation:
 
     @property
     def last(self) -> Row:
-        """The row of the last mark."""
         return self.marks[-1]
 
 
@@ -66,6 +65,24 @@ class Files:
     diagnoses: Sequence[DiagnosisReport]
 
 
+def facts_of(reader: RunReader) -> dict[str, str]:
+    """Where a run comes from, in words, which are empty for what is not known."""
+    facts = reader.facts
+    versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
+    argv = [str(word) for word in facts["argv"]] if isinstance(facts.get("argv"), list) else []
+    return {
+        "command": " ".join([os.path.basename(argv[0]), *argv[1:]]) if argv else "",  # as it was typed
+        "seed": str(facts.get("seed", "")),
+        "device": reader.status().device or reader.device,
+        "data": str(facts.get("data_dir") or ""),
+        "host": str(facts.get("host", "")),
+        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
+        "git": str(facts.get("git") or ""),
+        "starts from": str(facts.get("parent") or ""),
+        "checkpoints": ", ".join(reader.checkpoints()),
+    }
+
+
 def checkpoints(reader: RunReader) -> list[Checkpoint]:
     listed = []
     for name, path in reader.checkpoints().items():
@@ -80,7 +97,6 @@ def checkpoints(reader: RunReader) -> list[Checkpoint]:
 
 
 def checkpoint_sheets(files: Files) -> list[Sheet]:
-    """Name, meta-step, size and age of each checkpoint."""
     listed = files.checkpoints
     lines = [
         (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed

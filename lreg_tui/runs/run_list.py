@@ -58,7 +58,6 @@ class RunList:
 
     @property
     def under_cursor(self) -> Sequence[RunRow]:
-        """The runs of the line under the cursor."""
         return () if self.cursor_line is None else members(self.cursor_line)
 
     @property

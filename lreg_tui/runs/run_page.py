@@ -42,35 +42,25 @@ svg {{ width: 100%; height: auto }}
 
 def page_of(reader: RunReader) -> str:
     """The whole file. What cannot be read of the run is left out, and its preset's mistake is told."""
-    status, facts = reader.status(), reader.facts
-    name = str(facts.get("name") or reader.id)
-    versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
-    about = {
-        "run": reader.id,
-        "state": status.state,
-        "progress": f"{reader.kind.unit} {status.step} of {status.total}",
-        "created": present.NOTHING if reader.created is None else present.local_time(reader.created),
-        "device": status.device or reader.device,
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
-        "git": facts.get("git") or present.NOTHING,
-    }
+    status, facts = reader.status(), run_files.facts_of(reader)
+    name = str(reader.facts.get("name") or reader.id)
+    about = {"run": reader.id, "state": status.state, "progress": f"{reader.kind.unit} {status.step} of {status.total}"}
+    about["created"] = present.NOTHING if reader.created is None else present.local_time(reader.created)
+    about |= {key: facts[key] or present.NOTHING for key in ("device", "versions", "git")}
     text, problem = run_files.preset_of(reader)
     settings = {} if problem else {key: show(value) for key, value in preset_differences(reader.preset()).items()}
     results, nothing = run_files.result_sheets(run_files.evaluations(reader)), Sheet("", "", (), (), (NOTHING,))
+    block = "\n".join(map(html_text, text.split("\n")))
     parts = [HEAD.format(title=html_text(name)), f"<h1>{html_text(name)}</h1>", _pairs(about)]
     parts += ["<h2>Curves</h2>", *_curves(reader), "<h2>Results</h2>", *map(html, results or [nothing])]
     parts += ["<h2>Settings</h2>", f"<p>{html_text(problem)}</p>" if problem else _pairs(settings)]
-    parts.append(f"<details><summary>the whole preset</summary><pre>{_block(text)}</pre></details></html>")
+    parts.append(f"<details><summary>the whole preset</summary><pre>{block}</pre></details></html>")
     return "\n".join(parts) + "\n"
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
     rows = (f"<tr><td>{html_text(key)}</td><td>{html_text(value)}</td></tr>" for key, value in pairs.items())
     return "\n".join(["<table class=facts>", *rows, "</table>"])
-
-
-def _block(text: str) -> str:
-    return "\n".join(map(html_text, text.split("\n")))
 
 
 def _curves(reader: RunReader) -> Iterator[str]:
@@ -89,12 +79,8 @@ def _curves(reader: RunReader) -> Iterator[str]:
     for figure in figures:
         with page.styled():
             svg = page.rendered(page.draw_page([figure]), "svg", figure.caption).decode()
-        yield _apart(svg, figure.figure) + f"<p>{html_text(figure.caption)}</p>"
+        picture = METADATA.sub("", svg[svg.index("<svg") :])
+        picture = REFERENCE.sub(rf"\1{figure.figure}-", picture)  # its ids are no other picture's on the page
+        yield picture + f"<p>{html_text(figure.caption)}</p>"
     if not figures:
         yield "<p>nothing was recorded yet</p>"
-
-
-def _apart(svg: str, name: str) -> str:
-    """The picture as a part of a page, on which its ids are no other picture's."""
-    picture = METADATA.sub("", svg[svg.index("<svg") :])
-    return REFERENCE.sub(rf"\1{name}-", picture)

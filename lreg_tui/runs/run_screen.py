@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from engine.presets.catalog import USUAL_ESTIMATOR
+from engine.runs.diagnoses import DiagnosisReport
 from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.console_base import RunsChanged, SeriesChanged
-from lreg_tui.runs.diagnosis_pane import DiagnosisPane
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import MetricGrid
+from lreg_tui.runs.run_files import diagnosis_sentences, diagnosis_sheet
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
-from lreg_tui.text.present import clean, count, duration, progress, state_text
+from lreg_tui.text import present
+from lreg_tui.text.present import bar, clean, count, duration, progress, state_text
 from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
-from lreg_tui.widgets.log_tail import MATCH, SEARCHED, LogTail, Searched
 from lreg_tui.widgets.page_tabs import PageTabs, page_keys
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.threads import off_the_loop
-from lreg_tui.widgets.toml_area import TomlArea
+from lreg_tui.widgets.text_areas import MATCH, SEARCHED, LogTail, Searched, TomlArea
+from lreg_tui.widgets.threads import Computing, off_the_loop, unless_busy
 
 AGES_EVERY_S = 20.0
-BAR = 20  # columns of the progress bar
 TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")
 FOCUSED = {"preset": "#preset", "diagnosis": "#diagnosis-sheets"}  # of pages with more than one widget
 
@@ -66,9 +68,9 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         super().__init__()
         self.run_id = run_id
         self.tab = TABS[0]
+        self.grid = MetricGrid(id="grid")
         self.row: RunRow | None = None
         self.files: run_files.Files | None = None
-        self._is_reading = False
         self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
 
     def compose(self) -> ComposeResult:
@@ -77,7 +79,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
             with Vertical(id="tab-curves"):
-                yield MetricGrid(id="grid")
+                yield self.grid
                 yield Static("no metrics yet", id="no-metrics", markup=False)
         yield KeyFooter()
 
@@ -169,7 +171,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     def _show_tabs(self) -> None:
-        grid, files = self.query_one(MetricGrid), self.files
+        grid, files = self.grid, self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
             listed = {"checkpoints": files.checkpoints, "transfers": files.evaluations, "diagnosis": files.diagnoses}
@@ -178,7 +180,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.refresh_bindings()
 
     def _show_curves(self) -> None:
-        grid = self.query_one(MetricGrid)
+        grid = self.grid
         if self.row is not None:
             grid.show_run(self.run_id, clean(self.row.name, 40), self.lreg.feed)
         grid.display = bool(grid.names)
@@ -202,16 +204,13 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         line.display = bool(problem)
 
     @work(group="files")
+    @unless_busy
     async def _read_files(self) -> None:
         """Read checkpoints and transfer evaluations where they have changed."""
-        if self._is_reading or self.row is None:
+        if self.row is None:
             return
-        self._is_reading = True
         path, before = self.row.path, self.files
-        try:
-            files = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
-        finally:
-            self._is_reading = False
+        files = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
         if files is not before:
             self.files = files
             for tab in ("checkpoints", "transfers", "diagnosis"):
@@ -227,16 +226,16 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         if action == "edit":
             return self.row is not None and "edit" in self.row.kind.actions
         if action in ("turn", "full_screen", "small"):
-            grid = self.query_one(MetricGrid)
+            grid = self.grid
             fits = {"turn": grid.pages > 1, "full_screen": grid.names and not grid.is_zoomed, "small": grid.is_zoomed}
             return self.tab == "curves" and bool(fits[action])
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:
-        self.query_one(MetricGrid).turn(by)
+        self.grid.turn(by)
 
     def action_full_screen(self) -> None:
-        self.query_one(MetricGrid).zoom()
+        self.grid.zoom()
         self._show_tabs()
         self.refresh_bindings()
 
@@ -261,7 +260,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def action_back(self) -> None:
         """One step: from a chart's cursor, from one panel to all, from a chart to the run, from here to the runs."""
-        grid = self.query_one(MetricGrid)
+        grid = self.grid
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.tab == "curves" and grid.is_zoomed:
@@ -293,8 +292,7 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     if is_gone:
         line.append("  its folder is gone", "bold red")
     if row.state != "finished":
-        full = round(BAR * row.progress)
-        line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
+        line.append("  ").append(bar(row.progress, 20))
     line.append(f" {progress(row.step, row.total)}")
     line.append(f"  ETA {duration(row.eta_s)}" if row.eta_s is not None else "")  # before what narrow screens cut off
     line.append(f"  {row.kind.unit} {row.step:>{len(str(row.total))}}/{row.total}" if row.total else "", "dim")
@@ -304,3 +302,66 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     parts.append(" ".join(f"#{tag}" for tag in row.tags))
     line.append("\n").append("  ".join(clean(part, 80) for part in parts if part), "dim")
     return line
+
+
+ABOUT = "Does the estimated gradient of every term point the right way? enter compares it with the true one (minutes)."
+
+
+class DiagnosisPane(Computing, Vertical):
+    """The newest diagnosis first: the sign test in words, and the table."""
+
+    DEFAULT_CSS = """
+    DiagnosisPane #diagnosis-words { height: auto; max-height: 3; padding: 0 1; color: $text-muted; margin-bottom: 1; }
+    DiagnosisPane SheetView { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("open", "compute", "diagnose", "compare every estimated gradient with the true one"),
+        bind("take_back", "give_up", "give up", "stop diagnosing"),
+    ]
+
+    class Added(Message):
+        """There is a new diagnosis in the run's folder."""
+
+    def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.data_dir = data_dir
+        self.run_path: Path | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(ABOUT, id="diagnosis-words", markup=False)
+        yield SheetView("no diagnosis yet", id="diagnosis-sheets")
+
+    def show_diagnoses(self, run_path: Path | None, reports: Sequence[DiagnosisReport]) -> None:
+        """Those of a run; None for a job that cannot be diagnosed."""
+        self.run_path = run_path
+        sheets = [sheet for report in reports for sheet in (diagnosis_sentences(report), diagnosis_sheet(report))]
+        self.query_one(SheetView).show(sheets)
+        self.refresh_bindings()
+
+    @property
+    def can_compute(self) -> bool:  # type: ignore[override]
+        return self.run_path is not None
+
+    @work(exclusive=True, group="diagnosis", exit_on_error=False)
+    async def action_compute(self) -> None:
+        if self.run_path is None:
+            return
+        share = ""
+
+        async def on_event(event: dict[str, Any]) -> None:
+            nonlocal share
+            done, total = event.get("done"), event.get("total")
+            if isinstance(done, int) and isinstance(total, int) and total > 0:
+                share = f" {present.percent(done / total, 0)},"
+
+        def on_poll(elapsed_s: float) -> None:
+            self._say(f"Diagnosing:{share} {present.duration(elapsed_s)} so far.")
+
+        arguments = [str(self.run_path), *(["--data-dir", str(self.data_dir)] if self.data_dir else [])]
+        problem = await self._helper.run("engine.jobs.diagnosis_worker", arguments, on_event, on_poll)
+        self._say(problem or ABOUT)
+        self.post_message(self.Added())
+
+    def _say(self, words: str) -> None:
+        self.query_one("#diagnosis-words", Static).update(present.clean(words, 400))
+        self.refresh_bindings()

@@ -173,7 +173,6 @@ class RunTable(ScrollView, can_focus=True):
     # -- data goes down, news comes up -------------------------------------------------------------------------------
 
     def show_runs(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
-        """Take over what is in the run store, or as much of it as is read by now."""
         self._change(lambda: self.runs.replace(rows, is_whole))
 
     def select(self, run_id: str) -> None:
@@ -255,7 +254,6 @@ class RunTable(ScrollView, can_focus=True):
         self._change(lambda: self.runs.unfold(is_open))
 
     def choose(self, **changes: Any) -> None:
-        """As the user wants it."""
         self.show_as(replace(self.arrangement, **changes))
         self.post_message(self.LayoutChanged())
 
@@ -277,7 +275,6 @@ class RunTable(ScrollView, can_focus=True):
 
     @property
     def columns(self) -> tuple[RunColumn, ...]:
-        """The columns in view."""
         return self._grid.columns
 
     def _lay_out(self) -> None:
@@ -295,7 +292,8 @@ class RunTable(ScrollView, can_focus=True):
         grid = Grid.of(runs.lines, self._room, first, bool(picked), runs.fold)
         if grid != self._grid:
             self._grid = grid
-            self._draw_all()
+            self._drawn.clear()
+            self.refresh()
 
     def on_resize(self) -> None:
         self._fit()
@@ -321,11 +319,6 @@ class RunTable(ScrollView, can_focus=True):
         target = min(max(offset, self.runs.cursor - self._page + 1), self.runs.cursor)
         if target != offset:
             self.scroll_to(y=target, animate=False, force=True)
-
-    def _draw_all(self) -> None:
-        """Draw everything again: the columns are others."""
-        self._drawn.clear()
-        self.refresh()
 
     def redraw_changed(self) -> None:
         """Draw again the cells in view that show something else than before."""

@@ -34,8 +34,8 @@ def filter_prompt(value: str, rows: Callable[[], Sequence[RunRow]], changed: Cal
         if not text or any(map(filters.compile(text, names_of(rows())), rows())):
             changed(text)
 
-    problem = lambda text: filters.problem(text, names_of(rows()))  # noqa: E731
-    return PromptScreen("Filter", value, note=NOTE, check=problem, suggester=FilterSuggester(rows), changed=tell)
+    check = lambda text: filters.compile(text, names_of(rows()))  # noqa: E731
+    return PromptScreen("Filter", value, note=NOTE, check=check, suggester=FilterSuggester(rows), changed=tell)
 
 
 class FilterSuggester(Suggester):
@@ -66,7 +66,8 @@ class TableScreen(ActingScreen):
             by_figure = column(picked[0]).is_figure
             if by_figure and self.table.runs.grouped_by == STUDY and has_repeats(self.table.runs.listed):
                 await self._group_by(SEED)
-            self.table.choose(sort=picked[0], reverse=best_is_last(picked[0]))
+            best_is_last = by_figure and metric(picked[0].partition(" ")[0]).better == "higher"
+            self.table.choose(sort=picked[0], reverse=best_is_last)
             if by_figure:
                 self.table.action_go_to(0)
 
@@ -144,9 +145,3 @@ def settings_of(rows: Sequence[RunRow]) -> Iterator[Choice]:
         values = dict.fromkeys(value_text(row.settings[key]) for row in rows if key in row.settings)
         words = ", ".join(sorted(values)[:MOST_VALUES]) + ", …" * (len(values) > MOST_VALUES)
         yield Choice(key, key, words)
-
-
-def best_is_last(key: str) -> bool:
-    """Whether the order of a column has to be turned round for its best to be first."""
-    name = key.partition(" ")[0]
-    return column(key).is_figure and metric(name).better == "higher"

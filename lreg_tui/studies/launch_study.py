@@ -88,7 +88,9 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     for arm in plan.arms:
         rate = rates.get(_kind(arm.preset))
         if rate:
-            estimates.append(_points(plan, arm) * len(plan.seeds) * _inner_steps(arm.preset["meta"]) / rate)
+            meta = arm.preset["meta"]
+            steps = meta["epochs"] * meta["meta_batch"] * trainings(meta) * fmean(stages(meta))  # which count alike
+            estimates.append(_points(plan, arm) * len(plan.seeds) * steps / rate)
         else:
             unknown.append(arm.name)
     return (sum(estimates) if estimates else None), tuple(unknown)
@@ -100,11 +102,6 @@ def _kind(preset: Mapping[str, Any]) -> tuple[str, str, str, frozenset[str]]:
     named = "+".join(map(task_label, tasks))
     members = frozenset(map(member_name, named_members(preset)))
     return named, preset["optimizer"]["kind"], estimator_label(preset["meta"]), members
-
-
-def _inner_steps(meta: Mapping[str, Any]) -> float:
-    """Of all optimizees of a run; the stages of a curriculum count alike."""
-    return float(meta["epochs"] * meta["meta_batch"] * trainings(meta) * fmean(stages(meta)))
 
 
 def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:
@@ -167,38 +164,25 @@ class PickStudyScreen(PickOfferScreen):
         line.update(await off_the_loop(lambda: weighed(offer.reference, rows), "study"))
 
 
-class LaunchStudyScreen(LaunchingScreen[Started]):
+def launching(offer: Offer, store: RunStore, data_dir: Path | None = None) -> LaunchingScreen[Started]:
     """Ends with the study that was started, or None."""
+    name = clean(Path(offer.name).stem, LONGEST_NAME)
+    fields = (
+        Field("name", name, "what the study is called; its runs are called after it"),
+        Field("jobs", "0", "runs at once; 0: as many as fit"),
+    )
 
-    HEADING = "Start a study"
-    WAITING = "the data is looked for first"
-    DEFAULT_CSS = """
-    LaunchStudyScreen {
-        #about { max-height: 4; }
-        #message { max-height: 8; }
-    }
-    """
-
-    def __init__(self, offer: Offer, store: RunStore, data_dir: Path | None = None) -> None:
-        name = clean(Path(offer.name).stem, LONGEST_NAME)
-        fields = (
-            Field("name", name, "what the study is called; its runs are called after it"),
-            Field("jobs", "0", "runs at once; 0: as many as fit"),
-        )
-        super().__init__(clean(f"{offer.reference}: {offer.about}"), fields)
-        self.offer = offer
-        self.store = store
-        self.data_dir = data_dir
-
-    def problem(self) -> str:
-        """The rest of a name is judged with the study."""
-        if len(self.value("name")) > LONGEST_NAME:
-            return f"name: found {len(self.value('name'))} characters; allowed: {LONGEST_NAME} at most"
-        jobs = self.value("jobs")
+    def problem(values: Mapping[str, str]) -> str:
+        name, jobs = values["name"], values["jobs"]
+        if len(name) > LONGEST_NAME:  # the rest of a name is judged with the study
+            return f"name: found {len(name)} characters; allowed: {LONGEST_NAME} at most"
         return "" if JOBS.fullmatch(jobs) else f"jobs: found {jobs or 'nothing'}; allowed: an integer from 0 to 9999"
 
-    def start(self, values: Mapping[str, str]) -> Started:
-        return start(self.offer.reference, self.store, values["name"], int(values["jobs"]), self.data_dir)
+    def launch(values: Mapping[str, str]) -> Started:
+        return start(offer.reference, store, values["name"], int(values["jobs"]), data_dir)
+
+    about = clean(f"{offer.reference}: {offer.about}")
+    return LaunchingScreen("Start a study", about, fields, problem, launch, "the data is looked for first")
 
 
 def weighed(reference: str, rows: Sequence[RunRow]) -> Text:

@@ -23,7 +23,7 @@ from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.keys import KeyFooter, bind
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop, unless_busy
 
 COLUMNS = ("study", "state", "done", "runs", "running", "failed", "ETA", "age", "to come")
 FIRST_TO_GO = ("to come", "age", "running", "failed")  # of them, where there is no room
@@ -49,8 +49,6 @@ class SteeringScreen(ActingScreen, inherit_bindings=False):
         f"Every run of it writes a checkpoint and ends; {key_of('resume')} goes on with them.",
     )
 
-    _is_looking = False
-
     def on_mount(self) -> None:
         self.set_interval(self.lreg.feed.interval, self.look)
         self.look()
@@ -59,15 +57,11 @@ class SteeringScreen(ActingScreen, inherit_bindings=False):
         self.look()
 
     @work(group="look")
+    @unless_busy
     async def look(self) -> None:
-        """Read what is there now, unless nobody sees it or it is being read."""
-        if self._is_looking or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
-            return
-        self._is_looking = True
-        try:
+        """Read what is there now, unless nobody sees it."""
+        if self.is_current or isinstance(self.app.screen, ModalScreen):
             await self.read()
-        finally:
-            self._is_looking = False
 
     async def read(self) -> None:
         """Read the folders, off the loop, and show what is new."""
@@ -145,7 +139,6 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             self._show()
 
     def _show(self) -> None:
-        """Every study, in the columns that fit."""
         name_room = max(NAME, self.size.width - OTHERS)
         all_cells = {row.id: cells(row, self.studies.seen(row.id), name_room) for row in self.rows}
         widths = {name: 2 + max([len(name), *(len(each[name]) for each in all_cells.values())]) for name in COLUMNS}
@@ -188,12 +181,12 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_start(self) -> None:
-        from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
+        from lreg_tui.studies.launch_study import PickStudyScreen, launching
 
         offer = await PickStudyScreen.ask(self.app, lambda: picking.studies(Path()))
         if offer is None:
             return
-        started = await self.app.push_screen_wait(LaunchStudyScreen(offer, self.lreg.store, self.lreg.data_dir))
+        started = await self.app.push_screen_wait(launching(offer, self.lreg.store, self.lreg.data_dir))
         if started is not None:
             if started.was_there:
                 self.app.notify(f"going on with {clean(started.path.name, 200)}", markup=False)

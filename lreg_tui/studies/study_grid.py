@@ -67,12 +67,7 @@ class ColourScale:
         return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
     def step(self, value: float) -> int:
-        """Which of the colours."""
         return min(int(self.place(value) * STEPS), STEPS - 1)
-
-    def shade(self, value: float) -> str:
-        """What stands in for the colour where there are none."""
-        return shade(self.place(value))
 
     def legend(self, plain: bool) -> Text:
         """The scale, best first. `plain`: without colours."""
@@ -157,7 +152,6 @@ class StudyGrid(KeyedTable):
 
     @property
     def current(self) -> GridCell | None:
-        """The cell under the cursor."""
         row, column = self.current_row, self.cursor_column - self.fixed_columns
         return row.cells[column] if row is not None and 0 <= column < len(row.cells) else None
 
@@ -210,7 +204,7 @@ class StudyGrid(KeyedTable):
             return Text(f"{mark}{words_of(cell):>{FIGURE}} ", present.STATE_STYLES.get(cell.state, "dim"))
         words = f"{figure(cell.value):>{FIGURE}}"
         if self.app.no_color:
-            return Text(f"{mark}{self.scale.shade(cell.value)}{words}")
+            return Text(f"{mark}{shade(self.scale.place(cell.value))}{words}")
         return Text(f"{mark}{words} ", style(self.scale.step(cell.value)))
 
 

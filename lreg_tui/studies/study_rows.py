@@ -19,9 +19,8 @@ from engine.runs.reader import RunReader
 from engine.runs.results import Mean, mean
 from engine.runs.store import RunStore
 from engine.study.plan.kept import report_file
-from engine.study.plan.plan import Point
 from engine.study.plan.snapshot import DAMAGE, ENDED, Snapshot, Watcher
-from engine.study.plan.state import MISSING, Candidate, CellState, plan_of, winners
+from engine.study.plan.state import MISSING, CellState, plan_of, winners
 from lreg_tui.runs.feed import RunRow, row_of
 from lreg_tui.runs.groups import value_text
 
@@ -93,7 +92,6 @@ class StudyLook:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many runs are in which state."""
         return Counter(cell.state for cell in self.cells)
 
     @property
@@ -129,24 +127,20 @@ def _rows(seen: Snapshot) -> Iterator[GridRow]:
             best[arm] = min(value, best.get(arm, value))
         cells = {cell.cell.seed: _cell(cell) for cell in candidate.cells}
         finished = [cell.value for cell in candidate.cells if cell.state == "finished"]
+        is_winner = seen.winners.get(arm) is candidate
+        leads = arm not in seen.winners and leaders.get(arm) is candidate
         yield GridRow(
             arm=arm,
-            point=point_words(candidate.point, names[arm]),
+            point="  ".join(f"{names[arm].get(key, key)} {value_text(v)}" for key, v in candidate.point.items()),
             brief=" ".join(map(value_text, candidate.point.values())),
             number=numbers[arm] if arm in searched else 0,
             cells=tuple(cells.get(seed) for seed in seen.plan.seeds),
             mean=mean(finished),
             is_whole=value is not None,
-            rank=_rank(candidate, seen, leaders),
+            rank=WINNER if is_winner else BEST if leads else "",
             best_so_far=best.get(arm),
             settings=candidate.point,
         )
-
-
-def _rank(candidate: Candidate, seen: Snapshot, leaders: Mapping[str, Candidate]) -> str:
-    if seen.winners.get(candidate.arm) is candidate:
-        return WINNER
-    return BEST if candidate.arm not in seen.winners and leaders.get(candidate.arm) is candidate else ""
 
 
 def _cell(cell: CellState) -> GridCell:
@@ -156,11 +150,6 @@ def _cell(cell: CellState) -> GridCell:
     status = cell.run.recorded_status()
     done = min(1.0, status.step / status.total) if status.total else 0.0
     return replace(made, done=done, eta_s=status.eta_s if cell.state in LIVE else None, message=status.message)
-
-
-def point_words(point: Point, names: Mapping[str, str]) -> str:
-    """A point for people: "rho 0.05  weight 2"."""
-    return "  ".join(f"{names.get(key, key)} {value_text(value)}" for key, value in point.items())
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:

@@ -25,8 +25,8 @@ from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, Stud
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.keys import KeyFooter, bind
-from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import Choice, pick_one
+from lreg_tui.widgets.text_areas import LogTail
 from lreg_tui.widgets.threads import off_the_loop
 
 HIGH = 40  # lines from which the log is there at first
@@ -59,7 +59,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     ]
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(classes="-nothing")
         self.path = path
         self.study: StudyLook | None = None
         self._watched = WatchedStudy(path)
@@ -80,7 +80,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_class(self.size.height >= HIGH, "-log")
-        self.add_class("-nothing")
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.study.row] if self.study is not None else []

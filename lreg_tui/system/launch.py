@@ -9,31 +9,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.base.errors import LregError, RunError
-from engine.evaluation.transfer_plan import Plan
+from engine.base.errors import RunError
 from engine.jobs import spawn
-from engine.jobs.transfer_job import check_writable
-from engine.runs.reader import RunReader
-from engine.study.schedule import inputs
 from lreg_tui.system.terminal import HELPERS
-
-
-def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:
-    """Raise LregError where a transfer cannot do its work here: before there is a folder of it."""
-    check_writable(plan)
-    inputs.check_run(plan.tasks, device, data_dir)
-
-
-def check_resumed(reader: RunReader, data_dir: Path | None) -> None:
-    """Raise LregError where a run or transfer is damaged, or its data or device is not there any more."""
-    from engine.worker import runner_of
-
-    tasks = runner_of(reader).tasks(reader)
-    try:
-        inputs.check_run(tasks, reader.device, data_dir)
-    except LregError as error:
-        remark = reader.other_data(data_dir)
-        raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None
 
 
 def start_helper(module: str, arguments: Sequence[str], log_path: Path) -> subprocess.Popen[bytes]:

@@ -111,17 +111,14 @@ class LogFile:
         data = self._torn + os.pread(handle, file_stat.st_size - self._offset, self._offset)
         self._offset = file_stat.st_size
         *whole, self._torn = data.split(b"\n")
-        self._add(line.decode(errors="replace") for line in (whole[1:] if starts_within else whole))
+        for line in whole[1:] if starts_within else whole:
+            self._gone += len(self._lines) == self._lines.maxlen
+            self._lines.append(plain(line.decode(errors="replace")))
 
     def _start_over(self, inode: int, offset: int) -> None:
         self._inode, self._offset, self._torn = inode, offset, b""
         self._gone += len(self._lines)
         self._lines.clear()
-
-    def _add(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._gone += len(self._lines) == self._lines.maxlen
-            self._lines.append(plain(line))
 
 
 def last_lines(path: Path, count: int) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 NOTHING = "–"
 LARGEST, LONGEST_LINE = 200_000, 5_000  # characters of a preset that can be shown and edited at once
 PLUS_MINUS = " ± "
-BAR = 24  # columns of the bar of a progress
 MILLION = 1e6  # from here on figures have an exponent
 STATE_STYLES = {
     "queued": "dim",
@@ -86,12 +85,12 @@ def state_text(state: str) -> Text:
     return text(state, STATE_STYLES.get(state, ""))
 
 
-def bar(share: float) -> Text:
+def bar(share: float, width: int = 24) -> Text:
     """How much of something is done, 0 to 1."""
     from rich.text import Text
 
-    full = round(BAR * share)
-    return Text.assemble(("━" * full, "bold"), ("─" * (BAR - full), "dim"))
+    full = round(width * share)
+    return Text.assemble(("━" * full, "bold"), ("─" * (width - full), "dim"))
 
 
 def number(value: float | None, digits: int = 4) -> str:

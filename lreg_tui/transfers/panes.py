@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -22,6 +23,7 @@ from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.run_files import WHAT
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
@@ -35,11 +37,6 @@ from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
 NEXT_KEY = re.compile(r"\s+(?=[\w.]+\s*=)")  # between "task.classes=[8, 9]" and the next key
-CHECKPOINT_HELP = {
-    "best": "lowest validation loss",
-    "last": "end of meta-training",
-    "initial": "before any meta-step",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class RequestForm(KeyedTable):
         self.usual_targets: tuple[str, ...] = ()  # what the runs were meta-trained on; others may be picked
         self.first_targets: tuple[str, ...] = ()  # the first of the runs, with all the keys of its preset
         self.choices: dict[str, Sequence[Choice]] = {
-            "checkpoint": [Choice(name, help=CHECKPOINT_HELP.get(name, "")) for name in CHECKPOINTS],
+            "checkpoint": [Choice(name, help=WHAT[name]) for name in CHECKPOINTS],
             "baselines": [Choice(name) for name in BASELINE_NAMES],
         }
         self.problems: Mapping[str, str] = {}
@@ -171,7 +168,6 @@ class RequestForm(KeyedTable):
     # -- what it is told ---------------------------------------------------------------------------------------------
 
     def offer(self, key: str, choices: Sequence[Choice]) -> None:
-        """What a list holds."""
         self.choices[key] = choices
         self._fill()
 
@@ -349,9 +345,11 @@ class JobPane(Vertical):
     def action_compare(self) -> None:
         row = self.selected
         job = self.jobs.get(row.id) if row else None
-        if job is not None and job.run_ids:
-            task = job.tasks[0] if len(job.tasks) == 1 else None
-            self.app.open_compare(job.run_ids, tab="results", task=task, step=job.inner_steps)  # type: ignore[attr-defined]
+        if job is not None and (plan := job.plan) is not None:
+            tasks = {f"{task['dataset']}/{task['optimizee']}" for task in plan.tasks}
+            where = {"task": tasks.pop() if len(tasks) == 1 else None, "step": plan.protocol.inner_steps}
+            run_ids = tuple(Path(run).name for run in plan.runs)
+            self.app.open_compare(run_ids, tab="results", **where)  # type: ignore[attr-defined]
 
 
 def _nothing_yet(row: RunRow | None, job: JobSummary | None, is_read: bool) -> str:

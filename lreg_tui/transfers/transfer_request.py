@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.text import Text
 
-from engine.base import device
+from engine.base.device import ALLOWED, NAMES
 from engine.base.errors import LregError, PresetError, Problem, RunError, SettingsError
 from engine.base.files import read_json
 from engine.base.settings import check_table, schema_of, show
@@ -102,12 +102,6 @@ def changes_of(request: TransferRequest) -> Mapping[str, Any]:
     if request.radii:
         changes.setdefault("evaluation", {})["radii"] = _numbers(request.radii)
     return changes
-
-
-def check_device(text: str) -> None:
-    """Whether a device can be meant by that; if it is there, only torch can tell. Raises SettingsError."""
-    if not device.NAMES.fullmatch(text):
-        raise SettingsError([Problem("--device", show(text), device.ALLOWED)])
 
 
 def unique(readers: Iterable[RunReader]) -> list[RunReader]:
@@ -210,20 +204,6 @@ class JobSummary:
     names: Mapping[str, str] = field(default_factory=dict)  # of its runs, by path
     problem: str = ""
 
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        return tuple(Path(run).name for run in self.plan.runs) if self.plan is not None else ()
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Each as dataset/optimizee."""
-        tasks = self.plan.tasks if self.plan is not None else ()
-        return tuple(dict.fromkeys(f"{task['dataset']}/{task['optimizee']}" for task in tasks))
-
-    @property
-    def inner_steps(self) -> int | None:
-        return self.plan.protocol.inner_steps if self.plan is not None else None
-
 
 def read_job(path: Path) -> JobSummary:
     try:
@@ -288,7 +268,8 @@ def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -
     if not readers:
         return CheckedRequest(problems={"runs": "pick at least one run"})
     try:
-        check_device(device)
+        if not NAMES.fullmatch(device):  # if it is there, only torch can tell
+            raise SettingsError([Problem("--device", show(device), ALLOWED)])
         planned = plan(readers, request)
     except SettingsError as error:
         return CheckedRequest(problems=_by_field(error, request))

@@ -19,19 +19,19 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.evaluation.transfer_plan import GRID, Plan
 from engine.jobs import spawn
-from engine.jobs.transfer_job import TransferJob
+from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
+from engine.study.schedule import inputs
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.console_base import RunsChanged
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.system import launch
 from lreg_tui.text import present
 from lreg_tui.transfers.panes import BY_KEY, JobPane, RequestForm
 from lreg_tui.transfers.transfer_request import CheckedRequest, check
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice
-from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
+from lreg_tui.widgets.threads import off_the_loop, stop_if_gone, unless_busy
 
 PATIENCE_S = 0.05
 WIDE = 120  # columns from which request and jobs stand side by side
@@ -53,7 +53,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         super().__init__()
         self.given = tuple(run_ids)
         self.checked: CheckedRequest | None = None
-        self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
         self.pane = JobPane()
 
@@ -177,11 +176,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         return [self.pane.selected] if self.pane.selected is not None else []
 
     @work(group="start")
+    @unless_busy
     async def action_start(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
-        if self._is_starting:
-            return
-        self._is_starting = True
         try:
             device = self.form.device
             checked = await self._checked()
@@ -192,7 +189,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         except LregError as error:
             self.tell(str(error), "error")
         finally:
-            self._is_starting = False
             self.lreg.feed.look_now()
 
     async def _start_plan(self, plan: Plan, device: str) -> None:
@@ -209,14 +205,14 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self.action_switch()
 
     def _launch(self, plan: Plan, device: str) -> RunReader:
-        launch.check_transfer(plan, device, self.lreg.data_dir)
+        check_writable(plan)
+        inputs.check_run(plan.tasks, device, self.lreg.data_dir)
         job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
         reader = RunReader(job.path)
         spawn.start_detached(reader, data_dir=self.lreg.data_dir)
         return reader
 
     def action_switch(self) -> None:
-        """Between request and jobs."""
         self.toggle_class("-jobs")
         self.set_focus(self.pane.table if self.has_class("-jobs") else self.form)
         self._say_title()
@@ -236,5 +232,4 @@ def same_of(jobs: Iterable[RunReader], plan: Plan) -> RunReader | None:
 
 
 def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
-    """What runs were meta-trained on, by name."""
     return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

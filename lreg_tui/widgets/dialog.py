@@ -185,8 +185,8 @@ class ConfirmScreen(Dialog[bool]):
 class PromptScreen(Dialog[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
-    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right; `replaces`: what is
-    typed takes the place of the value. `note` and `value` may have been written by strangers.
+    `check` returns what is wrong with a text, or raises that as LregError; `changed` is told every text that is right;
+    `replaces`: what is typed takes the place of the value. `note` and `value` may have been written by strangers.
     """
 
     DEFAULT_CSS = """
@@ -203,7 +203,7 @@ class PromptScreen(Dialog[str | None]):
         value: str = "",
         *,
         note: str = "",
-        check: Callable[[str], str] | None = None,
+        check: Callable[[str], object] | None = None,
         suggester: Suggester | None = None,
         changed: Callable[[str], None] | None = None,
         replaces: bool = False,
@@ -231,7 +231,11 @@ class PromptScreen(Dialog[str | None]):
 
     def _judge(self, text: str) -> str:
         """Show what is wrong with a text, or else the note."""
-        wrong = self.check(text) if self.check is not None else ""
+        try:
+            result = self.check(text) if self.check is not None else ""
+        except LregError as error:
+            result = str(error)
+        wrong = result if isinstance(result, str) else ""
         line = self.query_one("#note", Static)
         line.set_class(bool(wrong), "-wrong")
         line.update(clean(wrong or self.note))
@@ -252,10 +256,9 @@ class Field:
 
 
 class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
-    """Ends with what was started, or None. `about` says what that will be."""
+    """Asks for values to start something with; ends with what was started, or None."""
 
-    HEADING: ClassVar[str]
-    WAITING: ClassVar[str]  # what a start waits for first
+    HELP_TITLE = "Launch"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("start", "launch", show=False),
         bind("down", "app.focus_next", keys="down", show=False, priority=True),  # keys that follow go along
@@ -263,28 +266,30 @@ class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
     ]
     DEFAULT_CSS = """
     LaunchingScreen {
-        #about { margin-bottom: 1; }
+        #about { max-height: 5; margin-bottom: 1; }
         Horizontal { height: 1; }
         Label { width: 10; color: $text-muted; }
         Horizontal:focus-within Label { color: $primary; text-style: bold; }
         Input { width: 1fr; }
-        #message { margin-top: 1; max-height: 6; }
+        #message { margin-top: 1; max-height: 8; }
     }
     """
 
-    def __init__(self, about: str, fields: Sequence[Field]) -> None:
-        super().__init__(self.HEADING)
-        self.about = about
+    def __init__(
+        self,
+        heading: str,
+        about: str,
+        fields: Sequence[Field],
+        problem: Callable[[Mapping[str, str]], str],
+        start: Callable[[Mapping[str, str]], Started],
+        waits_for: str,
+    ) -> None:
+        """`about`: what will be started; `problem`: what is wrong with what is typed, "" for nothing; `start` raises
+        LregError with the reason, and waits for disks and processes, first for what `waits_for` says."""
+        super().__init__(heading)
+        self.about, self.problem, self.start, self.waits_for = about, problem, start, waits_for
         self.fields = {field.key: field for field in fields}
         self.is_starting = False
-
-    def problem(self) -> str:
-        """What is wrong with what is typed; "" for nothing."""
-        raise NotImplementedError
-
-    def start(self, values: Mapping[str, str]) -> Started:
-        """Start it. Raises LregError with the reason. Waits for disks and processes: not called on the loop."""
-        raise NotImplementedError
 
     def contents(self) -> Iterable[Widget]:
         yield Static(self.about, id="about", classes="note", markup=False)
@@ -296,13 +301,15 @@ class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
     def on_mount(self) -> None:
         self._judge()
 
-    def value(self, key: str) -> str:
-        return self.query_one(f"#{key}", Input).value.strip()
+    @property
+    def values(self) -> dict[str, str]:
+        """What is typed."""
+        return {key: self.query_one(f"#{key}", Input).value.strip() for key in self.fields}
 
     @on(Input.Changed)
     def _judge(self) -> None:
         """Show what is wrong, or else what the focused field is for."""
-        problem = self.problem()
+        problem = self.problem(self.values)
         focused = self.fields.get(str(self.focused.id)) if self.focused is not None else None
         field = focused or next(iter(self.fields.values()))
         self._say(problem or field.help, bool(problem))
@@ -318,12 +325,12 @@ class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
 
     @on(Input.Submitted)
     def action_launch(self) -> None:
-        if self.is_starting or self.problem():
+        if self.is_starting or self.problem(self.values):
             self.app.bell()
             return
         self.is_starting = True
-        self._say(f"starting …  ({self.WAITING})")
-        self._launch({key: self.value(key) for key in self.fields})
+        self._say(f"starting …  ({self.waits_for})")
+        self._launch(self.values)
 
     @work(group="launch")
     async def _launch(self, values: Mapping[str, str]) -> None:

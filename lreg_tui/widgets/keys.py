@@ -101,7 +101,10 @@ class KeyFooter(Widget):
             return
         items = tuple(items_of(screen))
         out = tuple(item for way in WAY_OUT for item in items if way in (item.keys[0][0], item.words))
-        content = tuple(item for item in items if item not in out), (*out, help_of(screen))
+        focused = screen.focused
+        is_letter = focused is not None and focused.check_consume_key("question_mark", "?")
+        has_letter = not is_letter and "question_mark" in screen.active_bindings
+        content = tuple(item for item in items if item not in out), (*out, HELP if has_letter else HELP_ANYWHERE)
         if content != (self.items, self.last):
             self.items, self.last = content
             self.refresh()
@@ -157,13 +160,6 @@ def _is_typed(active: ActiveBinding, screen: Screen[object]) -> bool:
     if focused is None or active.binding.priority:
         return False
     return focused.check_consume_key(key, key_to_character(key))
-
-
-def help_of(screen: Screen[object]) -> FooterItem:
-    """The key that shows the others."""
-    focused = screen.focused
-    is_letter = focused is not None and focused.check_consume_key("question_mark", "?")
-    return HELP if not is_letter and "question_mark" in screen.active_bindings else HELP_ANYWHERE
 
 
 def fitting(items: Sequence[FooterItem], room: int) -> Iterator[FooterItem]:

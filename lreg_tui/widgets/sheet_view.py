@@ -56,7 +56,6 @@ class SheetView(ScrollView, can_focus=True):
 
     @property
     def text(self) -> str:
-        """What is shown, as text."""
         return "\n".join(line.text.rstrip() for line in self._lines)
 
     def on_resize(self) -> None:

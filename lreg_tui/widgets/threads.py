@@ -8,10 +8,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from textual.worker import NoActiveWorker, get_current_worker
 
@@ -55,6 +57,22 @@ def stop_if_gone() -> None:
         return
     if node._pruning or node._closing:
         raise asyncio.CancelledError
+
+
+def unless_busy(method: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Of a widget's method: not begun again while it is at work."""
+    busy: WeakSet[Any] = WeakSet()
+
+    @wraps(method)
+    async def once(widget: Any, *arguments: Any) -> None:
+        if widget not in busy:
+            busy.add(widget)
+            try:
+                await method(widget, *arguments)
+            finally:
+                busy.discard(widget)
+
+    return once
 
 
 POLL_S = 0.5

@@ -11,7 +11,7 @@ from engine.base.errors import LregError, PresetError
 from engine.base.settings import Setting
 from engine.presets import catalog as catalogs
 from engine.presets.preset import load_preset, shipped
-from lreg_tui.presets import preset_edit, preset_file, toml_edit
+from lreg_tui.presets import preset_edit, toml_edit
 from lreg_tui.presets.preset_edit import HERE, Checked, check, tables_of, typed
 from lreg_tui.presets.toml_edit import EditError, add_table, lines_of, number, remove, set_value
 
@@ -224,7 +224,7 @@ def test_where_a_problem_stands() -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_preset_is_the_same_in_the_editor_as_on_the_command_line(name: str) -> None:
-    draft = preset_file.take_up(name)
+    draft = preset_edit.take_up(name)
     checked = check(draft.text, draft.path, CATALOG)
     assert checked.preset is not None
     assert checked.preset.values == load_preset(name).values
@@ -335,47 +335,47 @@ def test_what_does_not_fit_is_told(setting: Setting, text: str) -> None:
 
 def test_differences_of_settings_and_of_text() -> None:
     before, after = values("[meta]\nepochs = 3\n"), values("[meta]\nepochs = 4\n[penalty.l2]\n")
-    changed = dict((key, (old, new)) for key, old, new in preset_file.changed_settings(before.preset, after.preset))
+    changed = dict((key, (old, new)) for key, old, new in preset_edit.changed_settings(before.preset, after.preset))
     assert changed["meta.epochs"] == (3, 4)
-    assert changed["penalty.l2.weight"] == (preset_file.ABSENT, 1.0)
-    lines = preset_file.unified(before.text, after.text, ("saved", "now"))
+    assert changed["penalty.l2.weight"] == (preset_edit.ABSENT, 1.0)
+    lines = preset_edit.unified(before.text, after.text, ("saved", "now"))
     assert "-epochs = 3" in lines and "+epochs = 4" in lines
-    assert preset_file.unified("a\n", "a\n", ("saved", "now")) == []
+    assert preset_edit.unified("a\n", "a\n", ("saved", "now")) == []
 
 
 def test_saving_is_atomic_and_refused_for_what_is_not_the_users(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    preset_file.save("seed = 1\n", file)
+    preset_edit.save("seed = 1\n", file)
     assert file.read_text() == "seed = 1\n" and [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
     with pytest.raises(LregError, match="shipped preset"):
-        preset_file.save("", shipped()["lo"])
+        preset_edit.save("", shipped()["lo"])
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(LregError, match="run's own preset"):
-        preset_file.save("", tmp_path / "preset.toml")
+        preset_edit.save("", tmp_path / "preset.toml")
     with pytest.raises(LregError, match="no such folder"):
-        preset_file.save("", tmp_path / "nowhere" / "mine.toml")
+        preset_edit.save("", tmp_path / "nowhere" / "mine.toml")
 
 
 def test_a_preset_saved_elsewhere_extends_the_same_one(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("")
     (tmp_path / "deep").mkdir()
     old, new = tmp_path / "mine.toml", tmp_path / "deep" / "mine.toml"
-    assert preset_file.moved('extends = "base.toml" # same\n', old, new) == 'extends = "../base.toml" # same\n'
-    assert preset_file.moved('extends = "lo.toml"\n', old, new) == 'extends = "lo.toml"\n'
+    assert preset_edit.moved('extends = "base.toml" # same\n', old, new) == 'extends = "../base.toml" # same\n'
+    assert preset_edit.moved('extends = "lo.toml"\n', old, new) == 'extends = "lo.toml"\n'
     (tmp_path / "deep" / "lo.toml").write_text("")  # another one of that name is in the new place
-    assert preset_file.moved('extends = "lo.toml"\n', shipped()["lo-sam"], new) == 'extends = "lo"\n'
+    assert preset_edit.moved('extends = "lo.toml"\n', shipped()["lo-sam"], new) == 'extends = "lo"\n'
 
 
 def test_what_is_too_large_to_edit_is_not_taken_up(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(f"name = '{'x' * 6000}'")
     with pytest.raises(PresetError, match="larger file"):
-        preset_file.take_up(str(tmp_path / "mine.toml"))
+        preset_edit.take_up(str(tmp_path / "mine.toml"))
 
 
 def test_bytes_that_are_no_text_are_not_taken_up(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(PresetError, match="UTF-8"):
-        preset_file.take_up(str(tmp_path / "mine.toml"))
+        preset_edit.take_up(str(tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize(("text", "meant"), [("3", 3), ("3.0", 3.0), ("1e3", 1e3), ("-.5", -0.5), ("three", "three")])

@@ -25,10 +25,10 @@ from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.presets import preset_editor
-from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen, summary
+from lreg_tui.presets.picking import PickPresetScreen, summary
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.presets.problem_list import DifferenceScreen
-from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
+from lreg_tui.widgets.dialog import ConfirmScreen, LaunchingScreen, PromptScreen
 
 MINE = """\
 # my own preset
@@ -478,7 +478,7 @@ def test_launching_makes_a_real_run_and_goes_back(tmp_path: Path, monkeypatch: p
         async with editing(tmp_path) as editor:
             await editor.type("meta.epochs", "12")
             await editor.press("enter", "ctrl+l")
-            dialog = await editor.shown(LaunchScreen)
+            dialog = await editor.shown(LaunchingScreen)
             dialog.query_one("#name", Input).value = "first"
             dialog.query_one("#seed", Input).value = "-1"
             await editor.press("enter")
@@ -508,7 +508,7 @@ def test_a_launch_that_fails_says_why_and_keeps_the_edit(tmp_path: Path, monkeyp
         async with editing(tmp_path) as editor:
             await editor.type("seed", "5")
             await editor.press("enter", "ctrl+l")
-            dialog = await editor.shown(LaunchScreen)
+            dialog = await editor.shown(LaunchingScreen)
             await editor.press("enter")
             line = dialog.query_one("#message", Static)
             await driving.until(editor.pilot, lambda: "cuda:7 is not on this machine" in str(line.content))
@@ -525,14 +525,14 @@ def test_a_run_that_has_started_waits_for_the_help_to_be_read(tmp_path: Path, mo
     async def go() -> None:
         async with editing(tmp_path) as editor:
             await editor.press("ctrl+l")
-            dialog = await editor.shown(LaunchScreen)
+            dialog = await editor.shown(LaunchingScreen)
             await editor.press("enter", "f1")
             await editor.shown(HelpScreen)
             may_start.set()
             await driving.until(editor.pilot, lambda: dialog._result is not None)
             assert isinstance(editor.app.screen, HelpScreen)
             await editor.press("escape")
-            await driving.until(editor.pilot, lambda: not isinstance(editor.app.screen, (HelpScreen, LaunchScreen)))
+            await driving.until(editor.pilot, lambda: not isinstance(editor.app.screen, (HelpScreen, LaunchingScreen)))
             assert dialog not in editor.app.screen_stack
 
     driving.run(go())
@@ -542,7 +542,7 @@ def test_a_device_that_is_not_there_is_told_before_a_run_is_made(tmp_path: Path)
     async def go() -> None:
         async with editing(tmp_path) as editor:
             await editor.press("ctrl+l")
-            dialog = await editor.shown(LaunchScreen)
+            dialog = await editor.shown(LaunchingScreen)
             dialog.query_one("#device", Input).value = "cuda:7"
             await editor.press("enter")
             line = dialog.query_one("#message", Static)

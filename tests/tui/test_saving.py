@@ -13,7 +13,7 @@ from engine.base.files import write_atomic
 from engine.export.target import TargetError, check_target
 from lreg_tui.compare.comparison_sheets import wrong_name
 from lreg_tui.figures import page
-from lreg_tui.presets import preset_file
+from lreg_tui.presets import preset_edit
 
 
 def full_disk(*_: object) -> None:
@@ -41,7 +41,7 @@ def test_a_preset_that_cannot_be_saved_is_told_in_one_line(tmp_path, name):
     (tmp_path / "folder").mkdir()
     path = tmp_path / name
     with pytest.raises(LregError) as caught:
-        preset_file.save("seed = 1\n", path)
+        preset_edit.save("seed = 1\n", path)
     message = str(caught.value)
     assert len(message.splitlines()) == 1 and ".tmp" not in message and repr(path.name)[1:-1] in message
 

@@ -32,15 +32,15 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen, size_of, start
+from lreg_tui.studies.launch_study import PickStudyScreen, size_of, start
 from lreg_tui.studies.report import Prose, ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
 from lreg_tui.studies.study_rows import WatchedStudy
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
-from lreg_tui.widgets.dialog import ConfirmScreen
-from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.dialog import ConfirmScreen, LaunchingScreen
+from lreg_tui.widgets.text_areas import LogTail
 
 ROOT = Path(__file__).parent.parent.parent
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
@@ -574,7 +574,7 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch, forked
         await pilot.press(*"mine")
         await until(pilot, lambda: "1 run (" in said(picking, "size") and "arms: only" in said(picking, "size"))
         await pilot.press("enter")
-        asking = await until(pilot, lambda: isinstance(pilot.app.screen, LaunchStudyScreen) and pilot.app.screen)
+        asking = await until(pilot, lambda: isinstance(pilot.app.screen, LaunchingScreen) and pilot.app.screen)
         asking.query_one("#name", Input).value = "other"
         asking.query_one("#jobs", Input).value = "many"
         await pilot.press("enter")
