@@ -122,6 +122,13 @@ template <typename T> LREG_INLINE Vec<T> expm1_below(Vec<T> x) {
   return power * p + (power - T(1));
 }
 
+// e^x; beyond LARGEST_EXPONENT as there.
+template <typename T> LREG_INLINE Vec<T> exp_of(Vec<T> x) {
+  Vec<T> p, power;
+  split_exp<T, 1>(at_most<T>(LARGEST_EXPONENT<T>, at_least<T>(-LARGEST_EXPONENT<T>, x)), p, power);
+  return power * p + power;
+}
+
 template <typename T> LREG_INLINE Vec<T> load(const T* from) { return *(const Vec<T>*)from; }
 template <typename T> LREG_INLINE void store(T* to, Vec<T> value) { *(Vec<T>*)to = value; }
 
@@ -1228,6 +1235,121 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
 
 }  // namespace
 
+// ---- a network of two hidden layers --------------------------------------------------------------------------------
+
+// What `mlp` (engine/optimizers/learned/tensor_mlp.py) computes for a coordinate: two layers of H units with ReLU and two
+// outputs, d and a, of which the update is -scale d exp(exponent a). Nothing goes from one inner step to the next, so the
+// steps of a truncation are as many more coordinates. Features are [N][F].
+template <typename T> struct Dense {
+  int F, H;
+  T scale, exponent;
+  const T *weight[3], *bias[3];  // [inputs][outputs]
+
+  Dense(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights)
+      : F((int)features), H((int)hidden), scale(scale), exponent(exponent) {
+    for (int layer = 0; layer < 3; ++layer) { weight[layer] = weights[2 * layer]; bias[layer] = weights[2 * layer + 1]; }
+  }
+
+  int inputs(int layer) const { return layer ? H : F; }
+  int outputs(int layer) const { return layer < 2 ? H : 2; }
+  int rows() const { return F + 2 * H + 2; }                         // of a tile: the inputs of every layer, and d and a
+  int first_row(int layer) const { return layer ? F + (layer - 1) * H : 0; }  // of the inputs of a layer; 3: of d
+
+  // From the features in `tile` to the update, LANES numbers.
+  void run(T* tile, T* update) const {
+    constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+    for (int layer = 0; layer < 3; ++layer) {
+      T* out = tile + first_row(layer + 1) * L;
+      affine<T, NUMBERS>(outputs(layer), bias[layer], out, weight[layer], tile + first_row(layer) * L, inputs(layer));
+      if (layer < 2)
+        for (int i = 0; i < H * L; i += W) store<T>(out + i, at_least<T>(0, load<T>(out + i)));
+    }
+    const T* out = tile + first_row(3) * L;
+    for (int i = 0; i < L; i += W)
+      store<T>(update + i, -scale * load<T>(out + i) * exp_of<T>(exponent * load<T>(out + L + i)));
+  }
+};
+
+template <typename T>
+void dense_forward(const Dense<T>& net, int64_t coordinates, const T* features, T* update, int threads) {
+  constexpr int L = Simd<T>::LANES;
+  const int64_t tiles = (coordinates + L - 1) / L;
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<T> tile(net.rows() * L), line(L);
+#pragma omp for schedule(static)
+    for (int64_t number = 0; number < tiles; ++number) {
+      gather<T>(features, number * L, coordinates, net.F, tile.data);
+      net.run(tile.data, line.data);
+      from_tile<T>(line.data, number * L, coordinates, 1, update);
+    }
+  }
+}
+
+// The gradient by the meta-parameters, one for each of `groups` groups of coordinates as in `backward`: weight and bias
+// of every layer, `size` numbers.
+template <typename T>
+void dense_backward(const Dense<T>& net, int64_t coordinates, const T* features, const T* du, int groups, T* gradients,
+                    int64_t size, int threads) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  const int H = net.H;
+  const int64_t tiles = (coordinates + L - 1) / L;
+  std::vector<T> back[3];  // weights of a layer, [outputs][inputs]
+  for (int layer = 1; layer < 3; ++layer)
+    for (int out = 0; out < net.outputs(layer); ++out)
+      for (int in = 0; in < H; ++in) back[layer].push_back(net.weight[layer][in * net.outputs(layer) + out]);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (int group = 0; group < groups; ++group) {
+    const int tile_size = net.rows() * L, widest = whole_vectors<T>(H > 2 ? H : 2);
+    Buffer<T> tile(STEPS_AT_ONCE * tile_size), slopes(2 * widest * L), line(2 * L);
+    Buffer<T> turned(3 * STEPS_AT_ONCE * L * widest), sums((net.F + 2 * H + 3) * widest);
+    std::memset(sums.data, 0, (net.F + 2 * H + 3) * widest * sizeof(T));
+    Lanes<T> lanes[3];
+    auto of_layer = [&](int layer) { return turned.data + layer * STEPS_AT_ONCE * L * widest; };
+    auto sum_of_layer = [&](int layer) { return sums.data + (net.first_row(layer) + layer) * widest; };
+    auto finish = [&] {
+      for (int layer = 0; layer < 3; ++layer) {
+        const int outputs = net.outputs(layer), inputs = net.inputs(layer);
+        contract<T>(of_layer(layer), outputs, lanes[layer], inputs, sum_of_layer(layer));
+        sum_lanes<T>(of_layer(layer), outputs, lanes[layer].steps * L, sum_of_layer(layer) + inputs * whole_vectors<T>(outputs));
+        lanes[layer].steps = 0;
+      }
+    };
+    for (int64_t number = tiles * group / groups, end = tiles * (group + 1) / groups; number < end; ++number) {
+      const int step = lanes[0].steps;
+      T *mine = tile.data + step * tile_size, *slope = slopes.data, *below = slope + widest * L, *update = line.data, *d = update + L;
+      gather<T>(features, number * L, coordinates, net.F, mine);
+      net.run(mine, update);
+      to_tile<T>(du, number * L, coordinates, 1, d);
+      const T* out = mine + net.first_row(3) * L;
+      for (int i = 0; i < L; i += W) {
+        store<T>(slope + i, -net.scale * exp_of<T>(net.exponent * load<T>(out + L + i)) * load<T>(d + i));
+        store<T>(slope + L + i, net.exponent * load<T>(update + i) * load<T>(d + i));
+      }
+      for (int layer = 2; layer >= 0; --layer) {
+        const int outputs = net.outputs(layer);
+        turn<T>(slope, outputs, of_layer(layer) + step * L * whole_vectors<T>(outputs));
+        lanes[layer].x[step] = mine + net.first_row(layer) * L;
+        lanes[layer].steps = step + 1;
+        if (!layer) break;
+        affine<T, ZERO>(H, nullptr, below, back[layer].data(), slope, outputs);
+        const T* unit = mine + net.first_row(layer) * L;
+        for (int i = 0; i < H * L; i += W) {
+          Vec<T> zero = {};
+          store<T>(below + i, load<T>(unit + i) > zero ? load<T>(below + i) : zero);
+        }
+        std::swap(slope, below);
+      }
+      if (step + 1 == STEPS_AT_ONCE) finish();
+    }
+    finish();
+    T* to = gradients + group * size;
+    for (int layer = 0; layer < 3; ++layer)
+      for (int row = 0; row <= net.inputs(layer); ++row, to += net.outputs(layer))  // the biases lie behind
+        std::memcpy(to, sum_of_layer(layer) + row * whole_vectors<T>(net.outputs(layer)), net.outputs(layer) * sizeof(T));
+  }
+}
+
 // ---- C interface ---------------------------------------------------------------------------------------------------
 
 #define LREG_EXPORT(T, name)                                                                                           \
@@ -1274,6 +1396,20 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
     linear<T>(rows, size, constants, theta, grad, means, square, time, kept, coefficients, update, threads);           \
   }
 
+#define LREG_EXPORT_DENSE(T, name)                                                                                     \
+  extern "C" void lreg_dense_forward_##name(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights,  \
+                                            int64_t n, const T* x, T* update, int threads) {                           \
+    dense_forward<T>(Dense<T>(features, hidden, scale, exponent, weights), n, x, update, threads);                     \
+  }                                                                                                                    \
+  extern "C" void lreg_dense_backward_##name(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights, \
+                                             int64_t n, const T* x, const T* du, int groups, T* gradients,             \
+                                             int64_t size, int threads) {                                              \
+    dense_backward<T>(Dense<T>(features, hidden, scale, exponent, weights), n, x, du, groups, gradients, size,         \
+                      threads);                                                                                        \
+  }
+
+LREG_EXPORT_DENSE(float, float)
+LREG_EXPORT_DENSE(double, double)
 LREG_EXPORT_LINEAR(float, float)
 LREG_EXPORT_LINEAR(double, double)
 LREG_EXPORT_REPACK(float, float)
