@@ -20,6 +20,7 @@ from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
 from engine.kernels import build, compiler, rows
 from engine.kernels import native as native_kernels
+from engine.kernels.dense import DenseSteps, DenseTape
 from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape
 from engine.kernels.rows import RowsTape
@@ -28,6 +29,7 @@ from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
 from engine.presets.preset import from_mapping
+from engine.tasks.base import Layout
 
 F64 = torch.float64
 MEMBERS = {
@@ -294,6 +296,45 @@ def test_frozen_steps_equal_plain_ones_and_hand_their_state_over(name):
                 PlainSteps(trial.optimizer, trial.phi, ours.state()),
             )
         torch.testing.assert_close(ours(trial.theta, grad), plain(trial.theta, grad), rtol=1e-11, atol=1e-15)
+
+
+@on_every_build
+@pytest.mark.parametrize("hidden", [32, 5])
+def test_the_steps_and_slopes_of_mlp_equal_plain_autograd(isa, hidden):
+    optimizer = LEARNED_OPTIMIZERS.create("mlp", hidden=hidden)
+    phi, layout = make_phi(optimizer), Layout({"a": (3, 30), "b": (11,)})
+    generator = torch.Generator().manual_seed(2)
+    theta = torch.randn(2, 101, generator=generator, dtype=F64)
+    grads = [torch.randn(2, 101, generator=generator, dtype=F64) for _ in range(7)]
+    slopes = [torch.randn(2, 101, generator=generator, dtype=F64) for _ in range(7)]
+    start = optimizer.init(theta, layout)
+    tape = kernels.tape(optimizer, phi, start, theta, len(grads))
+    frozen = kernels.steps(optimizer, phi, start, theta, layout)
+    assert isinstance(tape, DenseTape) and isinstance(frozen, DenseSteps)
+    free = {name: tensor.clone().requires_grad_() for name, tensor in phi.items()}
+    state, outputs = start, []
+    for grad in grads:
+        features, observed = optimizer.observe(theta, grad, state, layout)
+        update, state = optimizer.step(free, features, observed)
+        for ours in (tape.step(features, observed), frozen(theta, grad)):
+            torch.testing.assert_close(ours, update.detach(), rtol=1e-12, atol=1e-15)
+        outputs.append(update)
+    expected = dict(zip(free, torch.autograd.grad(outputs, list(free.values()), slopes), strict=True))
+    found = tape.pull_back(slopes)
+    assert found.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-11, atol=1e-15)
+    for key, value in frozen.state().items():
+        torch.testing.assert_close(value, state[key], rtol=1e-12, atol=1e-15)
+
+
+@native
+def test_mlp_with_an_update_penalty_or_other_mathematics_goes_by_autograd():
+    optimizer, theta = LEARNED_OPTIMIZERS.create("mlp"), torch.zeros(1, 5, dtype=F64)
+    phi, state = make_phi(optimizer), optimizer.init(theta)
+    assert kernels.tape(optimizer, phi, state, theta, 2, ascends=True) is None
+    changed = type("Changed", (type(optimizer),), {"step": lambda self, phi, features, state: (0 * theta, state)})()
+    assert kernels.tape(changed, phi, state, theta, 2) is None
 
 
 def test_meta_parameters_of_another_precision_are_refused():

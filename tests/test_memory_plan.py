@@ -31,6 +31,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("simple", "es", {"task": CONV3}),
     ("lin", "tbptt", {"staggered": 2}),
     ("lin", "es", {"meta_batch": 2}),
+    ("mlp", "tbptt", {}),
     ("mlp", "tbptt", {"penalty": {"smooth": {}}}),
     ("mlp", "pes", {}),
     ("adafac", "tbptt", {"random_scaling": 1.0}),

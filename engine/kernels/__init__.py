@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from engine.base.errors import LregError
-from engine.kernels import linear, triton_tape
+from engine.kernels import dense, linear, triton_tape
 from engine.kernels.build import is_prebuilt, isa_of, library
 from engine.kernels.compiler import BuildError
+from engine.kernels.dense import DenseSteps, DenseTape
 from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
@@ -51,6 +52,8 @@ def tape(
     """
     if _goes_native(optimizer, phi, state, theta):
         return NativeTape(optimizer, phi, state, steps)
+    if not ascends and _alike(optimizer, phi, state, theta) and goes_dense(optimizer, theta.device, theta.dtype):
+        return DenseTape(optimizer, phi, theta, steps)
     way = chosen()
     if way == "triton":
         if not triton_tape.supports(optimizer.trusted_network, theta.device, theta.dtype):
@@ -96,12 +99,15 @@ def tape_way(
     *,
     ascends: bool = False,
 ) -> str:
-    """How a truncation of `steps` is taped on a device: native, rows, triton, recompute, or plain, by autograd's graph.
+    """How a truncation of `steps` is taped on a device: native, dense (`mlp`), rows, triton, recompute, or plain, by
+    autograd's graph.
 
     `state`: the optimizer's, also on the meta device.
     """
     if goes_native(optimizer, device, dtype):
         return "native"
+    if not ascends and goes_dense(optimizer, device, dtype):
+        return "dense"
     if chosen() == "triton":
         return "triton"
     trial = triton_trial(optimizer, state, device, dtype, ascends=ascends)
@@ -129,6 +135,8 @@ def steps(
     where `takes_many` says so."""
     if _is_linear(optimizer, theta, phi):
         return LinearSteps(optimizer, phi, state, layout)
+    if _alike(optimizer, phi, state, theta) and goes_dense(optimizer, theta.device, theta.dtype):
+        return DenseSteps(optimizer, phi, state, layout)
     return (NativeSteps if _goes_native(optimizer, phi, state, theta) else PlainSteps)(optimizer, phi, state, layout)
 
 
@@ -145,6 +153,11 @@ def _is_linear(optimizer: LearnedOptimizer, theta: torch.Tensor, phi: Phi) -> bo
 def goes_linear(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the CPU kernel of lin takes the steps of a learned optimizer."""
     return chosen() in ("auto", "native") and linear.supports(optimizer, device, dtype) and not native_problem()
+
+
+def goes_dense(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the CPU kernels of mlp take the steps of a learned optimizer."""
+    return chosen() in ("auto", "native") and dense.supports(optimizer, device, dtype) and not native_problem()
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:

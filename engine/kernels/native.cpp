@@ -6,9 +6,9 @@
 // vector registers, and a tile of them stays in cache for a whole segment of inner steps:
 //
 //   state    [tiles][rows][LANES]    hidden units h, then cells c, layer by layer: a row is one unit of LANES coordinates
-//   features [steps][N][F], update [steps][N]    as PyTorch has them
+//   features [steps][F][N], update [steps][N]    rows of all coordinates
 //
-// `advance` alone takes state and features as rows of all coordinates, [rows][N], and copies them to a tile in cache.
+// `advance` alone takes the state as rows of all coordinates, [rows][N], too, and copies them to a tile in cache.
 //
 // Gates are never written to memory in the forward pass. The backward pass computes them anew from the state at the
 // segment's start and the features, in cache.
@@ -120,6 +120,13 @@ template <typename T> LREG_INLINE Vec<T> expm1_below(Vec<T> x) {
   Vec<T> p, power;
   split_exp<T, 1>(at_least<T>(-LARGEST_EXPONENT<T>, x), p, power);
   return power * p + (power - T(1));
+}
+
+// e^x; beyond LARGEST_EXPONENT as there.
+template <typename T> LREG_INLINE Vec<T> exp_of(Vec<T> x) {
+  Vec<T> p, power;
+  split_exp<T, 1>(at_most<T>(LARGEST_EXPONENT<T>, at_least<T>(-LARGEST_EXPONENT<T>, x)), p, power);
+  return power * p + power;
 }
 
 template <typename T> LREG_INLINE Vec<T> load(const T* from) { return *(const Vec<T>*)from; }
@@ -364,17 +371,19 @@ template <typename T, bool KEEP> LREG_INLINE void lstm_outputs(int H, const T* g
     }
 }
 
+enum Gates { CACHED, DROPPED, WRITTEN };
+
 // One LSTM layer for a tile, from the sums that enter its gates, [unit][gate] rows, which become the gates. Two passes:
-// each is short enough for the processor to overlap many units. KEEP: tanh(c) is kept as well. Else h, c and what they
-// become are numbers in memory, so those of the next tile, `soon` numbers on, are sent for meanwhile, and the gates are
-// written to memory too, unless `kept` is null.
-template <typename T, bool KEEP>
-void lstm_units(int H, T* gates, const T* c, T* c_out, T* squashed_out, T* h_out, T* kept = nullptr, int soon = 0) {
+// each is short enough for the processor to overlap many units. CACHED: gates and tanh(c) are kept there. Else h, c and
+// what they become are numbers in memory, so those of the next tile, `soon` numbers on, are sent for meanwhile; WRITTEN:
+// the gates are written to memory too.
+template <typename T, Gates GATES>
+void lstm_units(int H, T* gates, const T* c, T* c_out, T* squashed_out, T* h_out, T* written = nullptr, int soon = 0) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   for (int unit = 0; unit < H; ++unit)
     for (int i = 0; i < L; i += W) {
       const int at = unit * L + i;
-      if (!KEEP) {
+      if (GATES != CACHED) {
         const int64_t ahead = soon + at;
         __builtin_prefetch(c + ahead - H * L);  // h lies before c
         __builtin_prefetch(c + ahead);
@@ -382,14 +391,24 @@ void lstm_units(int H, T* gates, const T* c, T* c_out, T* squashed_out, T* h_out
         __builtin_prefetch(c_out + ahead, 1);
       }
       T* sums = gates + 4 * unit * L + i;
-      Vec<T> gate[4];
-      gates_of_sums<T>(sums, gate[0], gate[1], gate[2], gate[3]);
-      store<T>(c_out + at, gate[1] * load<T>(c + at) + gate[0] * gate[2]);
-      for (int g = KEEP ? 0 : 3; g < 4; ++g) store<T>(sums + g * L, gate[g]);
-      if (!KEEP && kept)
-        for (int g = 0; g < 4; ++g) stream<T>(kept + (4 * unit + g) * L + i, gate[g]);
+      Vec<T> enter, forget, cell, leave;
+      gates_of_sums<T>(sums, enter, forget, cell, leave);
+      store<T>(c_out + at, forget * load<T>(c + at) + enter * cell);
+      store<T>(sums + 3 * L, leave);
+      if (GATES == CACHED) {
+        store<T>(sums, enter);
+        store<T>(sums + L, forget);
+        store<T>(sums + 2 * L, cell);
+      }
+      if (GATES == WRITTEN) {
+        T* to = written + 4 * unit * L + i;
+        stream<T>(to, enter);
+        stream<T>(to + L, forget);
+        stream<T>(to + 2 * L, cell);
+        stream<T>(to + 3 * L, leave);
+      }
     }
-  lstm_outputs<T, KEEP>(H, gates, c_out, squashed_out, h_out);
+  lstm_outputs<T, GATES == CACHED>(H, gates, c_out, squashed_out, h_out);
 }
 
 // The same where the gates are known.
@@ -642,21 +661,44 @@ template <typename T> struct Buffer {  // uninitialised, aligned
   Buffer& operator=(const Buffer&) = delete;
 };
 
-// features [N][F] of the coordinates of a tile, as F rows of LANES; beyond N zeros.
-template <typename T> LREG_INLINE void gather(const T* from, int64_t first, int64_t coordinates, int features, T* rows) {
+// units [N][H] of the coordinates of a tile, as H rows of LANES; beyond N zeros.
+template <typename T> LREG_INLINE void gather(const T* from, int64_t first, int64_t coordinates, int units, T* rows) {
   constexpr int L = Simd<T>::LANES;
   int there = (int)(coordinates - first < L ? coordinates - first : L);
-  for (int f = 0; f < features; ++f) {
-    for (int lane = 0; lane < there; ++lane) rows[f * L + lane] = from[(first + lane) * features + f];
-    for (int lane = there; lane < L; ++lane) rows[f * L + lane] = T(0);
+  for (int u = 0; u < units; ++u) {
+    for (int lane = 0; lane < there; ++lane) rows[u * L + lane] = from[(first + lane) * units + u];
+    for (int lane = there; lane < L; ++lane) rows[u * L + lane] = T(0);
   }
 }
 
-template <typename T> LREG_INLINE void scatter(const T* rows, int64_t first, int64_t coordinates, int features, T* to) {
+template <typename T> LREG_INLINE void scatter(const T* rows, int64_t first, int64_t coordinates, int units, T* to) {
   constexpr int L = Simd<T>::LANES;
   int there = (int)(coordinates - first < L ? coordinates - first : L);
-  for (int f = 0; f < features; ++f)
-    for (int lane = 0; lane < there; ++lane) to[(first + lane) * features + f] = rows[f * L + lane];
+  for (int u = 0; u < units; ++u)
+    for (int lane = 0; lane < there; ++lane) to[(first + lane) * units + u] = rows[u * L + lane];
+}
+
+// A row's part in a tile; of fixed size, so no call, in all tiles but the last of a piece.
+template <typename T> LREG_INLINE void copy_lanes(T* to, const T* from, int lanes) {
+  constexpr int L = Simd<T>::LANES;
+  if (lanes == L) std::memcpy(to, from, L * sizeof(T));
+  else std::memcpy(to, from, lanes * sizeof(T));
+}
+
+// `rows` rows of all coordinates to a tile's, from the coordinate `first` on; beyond N zeros. And back.
+template <typename T> LREG_INLINE void to_tile(const T* from, int64_t first, int64_t coordinates, int rows, T* tile) {
+  constexpr int L = Simd<T>::LANES;
+  const int lanes = (int)(coordinates - first < L ? coordinates - first : L);
+  for (int r = 0; r < rows; ++r) {
+    copy_lanes(tile + r * L, from + r * coordinates + first, lanes);
+    for (int lane = lanes; lane < L; ++lane) tile[r * L + lane] = T(0);
+  }
+}
+
+template <typename T> LREG_INLINE void from_tile(const T* tile, int64_t first, int64_t coordinates, int rows, T* to) {
+  constexpr int L = Simd<T>::LANES;
+  const int lanes = (int)(coordinates - first < L ? coordinates - first : L);
+  for (int r = 0; r < rows; ++r) copy_lanes(to + r * coordinates + first, tile + r * L, lanes);
 }
 
 // What a thread needs to take a tile forward.
@@ -671,7 +713,7 @@ template <typename T> struct Scratch {
 // layer's state is read before it is written. Returns the update, LANES numbers.
 template <typename T>
 LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, Scratch<T>& scratch, const T* state, T* next,
-                                  int soon, T* kept = nullptr) {
+                                  int soon, T* gates = nullptr) {
   constexpr int L = Simd<T>::LANES;
   const int H = s.hidden, units = (s.kind == LSTM ? 2 : 1) * H;  // rows of a layer's state
   const T* x = scratch.in.data;
@@ -681,10 +723,12 @@ LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, S
     T* out = next + l * units * L;
     T* sums = scratch.sums.data;
     enter_layer<T>(gates_of(s) * H, H, x, fan_in(s, l), h, nullptr, p.input[l], p.hidden[l], p.bias[l], sums);
-    if (s.kind == LSTM)
-      lstm_units<T, false>(H, sums, h + H * L, out + H * L, nullptr, out, kept ? kept + l * 4 * H * L : nullptr, soon);
-    else
+    if (s.kind == RNN)
       rnn_units<T>(H, sums, out);
+    else if (gates)
+      lstm_units<T, WRITTEN>(H, sums, h + H * L, out + H * L, nullptr, out, gates + l * 4 * H * L, soon);
+    else
+      lstm_units<T, DROPPED>(H, sums, h + H * L, out + H * L, nullptr, out, nullptr, soon);
     x = out;
   }
   T* raw = scratch.raw.data;
@@ -705,11 +749,11 @@ void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
     Scratch<T> scratch(s);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      gather<T>(features, tile * L, coordinates, s.features, scratch.in.data);
+      to_tile<T>(features, tile * L, coordinates, s.features, scratch.in.data);
       const int64_t at = tile * rows * L;
       const T* moved = forward_tile<T>(s, scale, p, scratch, state + at, next + at, rows * L,
                                        gates ? gates + tile * gate_rows * L : nullptr);
-      scatter<T>(moved, tile * L, coordinates, 1, update);
+      from_tile<T>(moved, tile * L, coordinates, 1, update);
     }
   }
 }
@@ -720,13 +764,6 @@ template <typename T> struct Piece {
   T* const* parts;
   const int64_t* strides;
 };
-
-// A row's part in a tile; of fixed size, so no call, in all tiles but the last of a piece.
-template <typename T> LREG_INLINE void copy_lanes(T* to, const T* from, int lanes) {
-  constexpr int L = Simd<T>::LANES;
-  if (lanes == L) std::memcpy(to, from, L * sizeof(T));
-  else std::memcpy(to, from, lanes * sizeof(T));
-}
 
 // One step in place. features are F rows and update is one, of all pieces one after another, `coordinates` numbers each.
 // A thread takes CHUNK coordinates at a time, a tile of them after another; the rows of the next are fetched meanwhile.
@@ -832,7 +869,7 @@ template <typename T> struct Tile {
       enter_layer<T>(gates_of(s) * H, H, input_of(e, l), fan_in(s, l), e.before[l], known, w.input[l], w.hidden[l],
                      w.bias[l], sums);
       if (s.kind == LSTM)
-        lstm_units<T, true>(H, sums, e.cells[l], kept + at.cell * L, kept + at.squashed * L, out);
+        lstm_units<T, CACHED>(H, sums, e.cells[l], kept + at.cell * L, kept + at.squashed * L, out);
       else
         rnn_units<T>(H, sums, out);
     }
@@ -1000,7 +1037,7 @@ template <typename T> struct Sums {
 // The segment's part of the gradient by the meta-parameters, and the slopes of the state at its start.
 //
 // du [steps][N]: slopes of the updates. dstate: slopes of the state after the segment in, before it out. branch [steps]
-// [N][F] with branch_du: a second input to every step from the same state, whose state goes nowhere (null: none).
+// [F][N] with branch_du: a second input to every step from the same state, whose state goes nowhere (null: none).
 // groups: sums are made in this many fixed groups of tiles, so that the result does not depend on the threads.
 template <typename T>
 void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, int steps, const T* features,
@@ -1039,24 +1076,24 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
       }
       for (int t = 0; t < steps; ++t) {
         if (t) tile.after(entry[t], entry[t - 1]); else tile.start(entry[t], start);
-        gather<T>(features + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, entry[t].in);
+        to_tile<T>(features + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, entry[t].in);
         if (gates) tile.run_again(entry[t], gates + (t * tiles + number) * s.layers * G * H * L, line);
         else tile.run(entry[t], nullptr, line);
         if (branch) {
           Entry<T>& side = entry[steps + t];
           if (t) tile.after(side, entry[t - 1]); else tile.start(side, start);
-          gather<T>(branch + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, side.in);
+          to_tile<T>(branch + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, side.in);
           side_tile.run(side, nullptr, line);
         }
       }
       for (int t = steps - 1; t >= 0; --t) {
-        gather<T>(du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
+        to_tile<T>(du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
         tile.pull(entry[t], line, dh, dc, false, gate_slopes.data, dx, nullptr);
         tile.pull_to_state(gate_slopes.data, dh, false);
         sums.add(tile, entry[t], gate_slopes.data, dx);
         if (branch) {
           const Entry<T>& side = entry[steps + t];
-          gather<T>(branch_du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
+          to_tile<T>(branch_du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
           side_tile.pull(side, line, side_dh, side_dc, true, gate_slopes.data, dx, nullptr);
           side_tile.pull_to_state(gate_slopes.data, dh, true);
           if (s.kind == LSTM)
@@ -1074,7 +1111,7 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
   }
 }
 
-// Projected sign ascent of (u(s) - u(s'))^2 from `offset` [N][F] in the box of half-width epsilon, the state held
+// Projected sign ascent of (u(s) - u(s'))^2 from `offset` [F][N] in the box of half-width epsilon, the state held
 // fixed; the first `free` features move. Out: the offset found, and the update there.
 template <typename T>
 void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, const T* features, const T* state,
@@ -1092,9 +1129,9 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
     Entry<T> e = tile.place(memory.data);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t number = 0; number < tiles; ++number) {
-      gather<T>(features, number * L, coordinates, F, center);
-      gather<T>(offset, number * L, coordinates, F, moved);
-      gather<T>(clean, number * L, coordinates, 1, wanted);
+      to_tile<T>(features, number * L, coordinates, F, center);
+      to_tile<T>(offset, number * L, coordinates, F, moved);
+      to_tile<T>(clean, number * L, coordinates, 1, wanted);
       tile.start(e, state + number * rows * L);
       for (int l = 0; l < s.layers; ++l)
         enter_layer<T>(G * H, H, nullptr, 0, e.before[l], nullptr, packed.input[l], packed.hidden[l], packed.bias[l],
@@ -1113,8 +1150,8 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
           store<T>(moved + i, at < -epsilon ? zero - epsilon : at);
         }
       }
-      scatter<T>(moved, number * L, coordinates, F, offset);
-      scatter<T>(found, number * L, coordinates, 1, update);
+      from_tile<T>(moved, number * L, coordinates, F, offset);
+      from_tile<T>(found, number * L, coordinates, 1, update);
     }
   }
 }
@@ -1198,6 +1235,121 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
 
 }  // namespace
 
+// ---- a network of two hidden layers --------------------------------------------------------------------------------
+
+// What `mlp` (engine/optimizers/learned/tensor_mlp.py) computes for a coordinate: two layers of H units with ReLU and two
+// outputs, d and a, of which the update is -scale d exp(exponent a). Nothing goes from one inner step to the next, so the
+// steps of a truncation are as many more coordinates. Features are [N][F].
+template <typename T> struct Dense {
+  int F, H;
+  T scale, exponent;
+  const T *weight[3], *bias[3];  // [inputs][outputs]
+
+  Dense(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights)
+      : F((int)features), H((int)hidden), scale(scale), exponent(exponent) {
+    for (int layer = 0; layer < 3; ++layer) { weight[layer] = weights[2 * layer]; bias[layer] = weights[2 * layer + 1]; }
+  }
+
+  int inputs(int layer) const { return layer ? H : F; }
+  int outputs(int layer) const { return layer < 2 ? H : 2; }
+  int rows() const { return F + 2 * H + 2; }                         // of a tile: the inputs of every layer, and d and a
+  int first_row(int layer) const { return layer ? F + (layer - 1) * H : 0; }  // of the inputs of a layer; 3: of d
+
+  // From the features in `tile` to the update, LANES numbers.
+  void run(T* tile, T* update) const {
+    constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+    for (int layer = 0; layer < 3; ++layer) {
+      T* out = tile + first_row(layer + 1) * L;
+      affine<T, NUMBERS>(outputs(layer), bias[layer], out, weight[layer], tile + first_row(layer) * L, inputs(layer));
+      if (layer < 2)
+        for (int i = 0; i < H * L; i += W) store<T>(out + i, at_least<T>(0, load<T>(out + i)));
+    }
+    const T* out = tile + first_row(3) * L;
+    for (int i = 0; i < L; i += W)
+      store<T>(update + i, -scale * load<T>(out + i) * exp_of<T>(exponent * load<T>(out + L + i)));
+  }
+};
+
+template <typename T>
+void dense_forward(const Dense<T>& net, int64_t coordinates, const T* features, T* update, int threads) {
+  constexpr int L = Simd<T>::LANES;
+  const int64_t tiles = (coordinates + L - 1) / L;
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<T> tile(net.rows() * L), line(L);
+#pragma omp for schedule(static)
+    for (int64_t number = 0; number < tiles; ++number) {
+      gather<T>(features, number * L, coordinates, net.F, tile.data);
+      net.run(tile.data, line.data);
+      from_tile<T>(line.data, number * L, coordinates, 1, update);
+    }
+  }
+}
+
+// The gradient by the meta-parameters, one for each of `groups` groups of coordinates as in `backward`: weight and bias
+// of every layer, `size` numbers.
+template <typename T>
+void dense_backward(const Dense<T>& net, int64_t coordinates, const T* features, const T* du, int groups, T* gradients,
+                    int64_t size, int threads) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  const int H = net.H;
+  const int64_t tiles = (coordinates + L - 1) / L;
+  std::vector<T> back[3];  // weights of a layer, [outputs][inputs]
+  for (int layer = 1; layer < 3; ++layer)
+    for (int out = 0; out < net.outputs(layer); ++out)
+      for (int in = 0; in < H; ++in) back[layer].push_back(net.weight[layer][in * net.outputs(layer) + out]);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (int group = 0; group < groups; ++group) {
+    const int tile_size = net.rows() * L, widest = whole_vectors<T>(H > 2 ? H : 2);
+    Buffer<T> tile(STEPS_AT_ONCE * tile_size), slopes(2 * widest * L), line(2 * L);
+    Buffer<T> turned(3 * STEPS_AT_ONCE * L * widest), sums((net.F + 2 * H + 3) * widest);
+    std::memset(sums.data, 0, (net.F + 2 * H + 3) * widest * sizeof(T));
+    Lanes<T> lanes[3];
+    auto of_layer = [&](int layer) { return turned.data + layer * STEPS_AT_ONCE * L * widest; };
+    auto sum_of_layer = [&](int layer) { return sums.data + (net.first_row(layer) + layer) * widest; };
+    auto finish = [&] {
+      for (int layer = 0; layer < 3; ++layer) {
+        const int outputs = net.outputs(layer), inputs = net.inputs(layer);
+        contract<T>(of_layer(layer), outputs, lanes[layer], inputs, sum_of_layer(layer));
+        sum_lanes<T>(of_layer(layer), outputs, lanes[layer].steps * L, sum_of_layer(layer) + inputs * whole_vectors<T>(outputs));
+        lanes[layer].steps = 0;
+      }
+    };
+    for (int64_t number = tiles * group / groups, end = tiles * (group + 1) / groups; number < end; ++number) {
+      const int step = lanes[0].steps;
+      T *mine = tile.data + step * tile_size, *slope = slopes.data, *below = slope + widest * L, *update = line.data, *d = update + L;
+      gather<T>(features, number * L, coordinates, net.F, mine);
+      net.run(mine, update);
+      to_tile<T>(du, number * L, coordinates, 1, d);
+      const T* out = mine + net.first_row(3) * L;
+      for (int i = 0; i < L; i += W) {
+        store<T>(slope + i, -net.scale * exp_of<T>(net.exponent * load<T>(out + L + i)) * load<T>(d + i));
+        store<T>(slope + L + i, net.exponent * load<T>(update + i) * load<T>(d + i));
+      }
+      for (int layer = 2; layer >= 0; --layer) {
+        const int outputs = net.outputs(layer);
+        turn<T>(slope, outputs, of_layer(layer) + step * L * whole_vectors<T>(outputs));
+        lanes[layer].x[step] = mine + net.first_row(layer) * L;
+        lanes[layer].steps = step + 1;
+        if (!layer) break;
+        affine<T, ZERO>(H, nullptr, below, back[layer].data(), slope, outputs);
+        const T* unit = mine + net.first_row(layer) * L;
+        for (int i = 0; i < H * L; i += W) {
+          Vec<T> zero = {};
+          store<T>(below + i, load<T>(unit + i) > zero ? load<T>(below + i) : zero);
+        }
+        std::swap(slope, below);
+      }
+      if (step + 1 == STEPS_AT_ONCE) finish();
+    }
+    finish();
+    T* to = gradients + group * size;
+    for (int layer = 0; layer < 3; ++layer)
+      for (int row = 0; row <= net.inputs(layer); ++row, to += net.outputs(layer))  // the biases lie behind
+        std::memcpy(to, sum_of_layer(layer) + row * whole_vectors<T>(net.outputs(layer)), net.outputs(layer) * sizeof(T));
+  }
+}
+
 // ---- C interface ---------------------------------------------------------------------------------------------------
 
 #define LREG_EXPORT(T, name)                                                                                           \
@@ -1244,6 +1396,20 @@ void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T
     linear<T>(rows, size, constants, theta, grad, means, square, time, kept, coefficients, update, threads);           \
   }
 
+#define LREG_EXPORT_DENSE(T, name)                                                                                     \
+  extern "C" void lreg_dense_forward_##name(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights,  \
+                                            int64_t n, const T* x, T* update, int threads) {                           \
+    dense_forward<T>(Dense<T>(features, hidden, scale, exponent, weights), n, x, update, threads);                     \
+  }                                                                                                                    \
+  extern "C" void lreg_dense_backward_##name(int64_t features, int64_t hidden, T scale, T exponent, T* const* weights, \
+                                             int64_t n, const T* x, const T* du, int groups, T* gradients,             \
+                                             int64_t size, int threads) {                                              \
+    dense_backward<T>(Dense<T>(features, hidden, scale, exponent, weights), n, x, du, groups, gradients, size,         \
+                      threads);                                                                                        \
+  }
+
+LREG_EXPORT_DENSE(float, float)
+LREG_EXPORT_DENSE(double, double)
 LREG_EXPORT_LINEAR(float, float)
 LREG_EXPORT_LINEAR(double, double)
 LREG_EXPORT_REPACK(float, float)

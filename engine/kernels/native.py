@@ -114,7 +114,7 @@ class NativeNetwork:
     def forward(
         self, features: Tensor, before: Tensor, after: Tensor, update: Tensor, gates: Tensor | None = None
     ) -> None:
-        """One step: features [N, F] and the packed state `before` to `after`, or in place, and `update`, [N].
+        """One step: features [F, N] and the packed state `before` to `after`, or in place, and `update`, [N].
 
         The LSTM's gates are written to `gates` where there is such a tensor.
         """
@@ -138,6 +138,11 @@ class NativeNetwork:
         return arrays.array(self.dtype, *shape)
 
 
+def rows_of(features: Tensor) -> Tensor:
+    """Features [..., P, F] as rows of all coordinates, [F, N]: a view of what `LearnedOptimizer.with_theta` gives."""
+    return features.movedim(-1, 0).reshape(features.shape[-1], -1)
+
+
 class NativeTape:
     """One truncation on the CPU kernels. Features of all steps are kept, the state every few steps, and the gates of an
     LSTM where they take little memory.
@@ -147,7 +152,7 @@ class NativeTape:
         self._shape = next(iter(state[name] for name in optimizer.network.units)).shape[:-1]  # type: ignore[union-attr]
         self._net = net = NativeNetwork(optimizer, phi, self._shape.numel())
         self._piece = net.piece
-        self._features = net.array(steps, net.coordinates, net.network.features)
+        self._features = net.array(steps, net.network.features, net.coordinates)
         self._updates = net.array(steps, net.coordinates)
         self._gates = net.array(steps, *net.gates_shape) if net.gate_bytes(steps) else None
         self._states = [self._empty_state()] * 2  # of the last step and the one before, in turns
@@ -161,7 +166,7 @@ class NativeTape:
     def step(self, features: Tensor, observed: State) -> Tensor:
         net, index = self._net, self._taken
         saved_features = self._features[index]
-        saved_features.copy_(features.reshape(saved_features.shape))
+        saved_features.copy_(rows_of(features))
         if index % self._piece == 0:  # the state is kept; another array takes its turns
             self._kept.append(self._now)
             self._states[(index + 1) % 2] = self._empty_state()
@@ -173,12 +178,13 @@ class NativeTape:
 
     def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
-        moved = offset.detach().contiguous().clone()
+        moved = rows_of(offset.detach()).clone(memory_format=torch.contiguous_format)
         worst_update = torch.empty_like(clean)
         free = self._net.network.features if ascent.free is None else ascent.free
         box = (float(ascent.epsilon), float(ascent.length), ctypes.c_int(ascent.steps), ctypes.c_int(free))
         self._net.call("ascent", features, self._before, clean, *box, moved, worst_update)
-        return features.view(moved.shape) + moved, worst_update.view(self._shape)
+        worst = (features + moved).view(-1, *self._shape)
+        return worst.movedim(0, -1), worst_update.view(self._shape)
 
     def state(self) -> State:
         return self._net.unpack(self._now, self._shape)
@@ -211,7 +217,7 @@ class NativeTape:
         features, slopes = torch.zeros_like(self._features), torch.zeros_like(self._updates)
         for index, (elsewhere, slope) in enumerate(zip(side.features, side.slopes, strict=True)):
             if elsewhere is not None and slope is not None:
-                features[index], slopes[index] = elsewhere.reshape(features[index].shape), slope.reshape(-1)
+                features[index], slopes[index] = rows_of(elsewhere), slope.reshape(-1)
         return features, slopes
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.kernels.native import NativeNetwork
+from engine.kernels.native import NativeNetwork, rows_of
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
 from engine.tasks.base import Layout
 
@@ -59,7 +59,7 @@ class NativeSteps:
     def __call__(self, theta: Tensor, grad: Tensor, info: StepInfo | None = None) -> Tensor:
         features, self._moments = self._optimizer.observe(theta, grad, self._moments, self._layout, info)
         update = torch.empty(self._shape, dtype=self._now.dtype)
-        self._net.forward(features.contiguous(), self._now, self._now, update)
+        self._net.forward(rows_of(features).contiguous(), self._now, self._now, update)
         factor = self._optimizer.update_factor(theta, self._layout, grad)
         return update if factor is None else factor * update
 

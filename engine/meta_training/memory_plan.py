@@ -161,6 +161,10 @@ class _Work:
             is_kept = arrays + beside <= BYTES_KEPT  # for the next truncation, so it is always there
             saved += arrays + sides + is_kept * beside
             parts["pull_back"] = max(slopes + masked + (not is_kept) * beside, step.units)
+        elif way == "dense":
+            saved += steps * (step.features + vector)
+            parts["network"] = step.observing
+            parts["pull_back"] = slopes + steps * vector
         elif way == "rows":
             assert self.optimizer.network is not None
             saved += steps * numbers_kept(self.optimizer.network) * vector + sides
@@ -182,7 +186,7 @@ class _Work:
             parts["pull_back"] = slopes + masked + graph * (2 if updates else 1)
         parts["truncation"] = saved
         parts["optimizer_state"] += step.moments
-        return {"plain": "autograd", "native": "tape", "rows": "tape"}.get(way, way)
+        return {"plain": "autograd", "native": "tape", "dense": "tape", "rows": "tape"}.get(way, way)
 
     def add_second_order(self, parts: dict[str, int]) -> str:
         """`second_order.SecondOrderBackward`: points and states are kept, and graphs of the last inner steps."""

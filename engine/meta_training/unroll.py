@@ -200,8 +200,11 @@ class Truncation(InnerSteps):
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
         optimizees, is_last = len(loss), self.taken == len(self.inputs.factors) - 1
         final = self.inputs.final if is_last else None
-        counting_gradient, counting_loss = (gradient, loss) if final is None else self._on_fresh_batches(final)
-        counts = self.alive & sound(gradient, loss) & sound(counting_gradient, counting_loss)
+        counting_gradient, counting_loss = gradient, loss
+        counts = self.alive & sound(gradient, loss)
+        if final is not None:
+            counting_gradient, counting_loss = self._on_fresh_batches(final)
+            counts = counts & sound(counting_gradient, counting_loss)
         self.counted = self.counted + counts
         self.thetas.append(self.theta)
         self.loss_cotangents.append(blank(factor / optimizees * counting_gradient, known(~counts)))
