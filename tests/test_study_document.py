@@ -437,6 +437,7 @@ PAPERS = (
     "paper-xh-mlp-small",
     "paper-xh-mnist-small",
     "paper-xh-table1",
+    "paper-xh-sst2",
 )
 PAPERS += ("paper-xh-table1-small", "smoke")
 SHIPPED = tuple(
