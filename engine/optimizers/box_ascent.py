@@ -29,7 +29,8 @@ def ascend(
     ascent: BoxAscent,
 ) -> Tensor:
     """The features, [..., P, F], in the box about `center` where the ascent from `offset` ends; by autograd."""
-    update_of = optimizer.update_of(phi, center, state, ascent.free)
+    offset = offset.clamp(-ascent.epsilon, ascent.epsilon)
+    update_of = optimizer.update_of(phi, center + offset, state, ascent.free)
     middle, moved = center[..., : ascent.free], offset[..., : ascent.free]  # [: None] is all of them
     for _ in range(ascent.steps):
         point = (middle + moved).requires_grad_()
@@ -37,6 +38,5 @@ def ascend(
             change = ((clean - update_of(point)) ** 2).sum()
         (slope,) = torch.autograd.grad(change, point)
         moved = (moved + ascent.length * slope.sign()).clamp(-ascent.epsilon, ascent.epsilon)
-    offset = offset.clone()
     offset[..., : ascent.free] = moved
     return center + offset
