@@ -95,6 +95,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # for completion, also of what is not loaded yet
+
+
 def __getattr__(name: str) -> Any:
     import importlib
 

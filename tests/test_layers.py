@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import engine
+
 LIGHT = ("base.errors", "base.settings", "base.registry", "base.seeds", "base.files", "base.status", "base.control")
 LIGHT += ("base.device", "presets.catalog", "presets.preset", "runs.reader", "runs.provenance", "runs.writer")
 LIGHT += ("runs.store", "runs.results", "distributed.parallel", "evaluation.scale", "evaluation.transfer_plan")
@@ -45,3 +47,7 @@ def test_the_engine_knows_no_terminal():
         "for module in pkgutil.walk_packages(engine.__path__, 'engine.'):\n    importlib.import_module(module.name)"
     )
     assert not loaded_after(everything) & {"textual", "rich", "typer", "lreg_tui"}
+
+
+def test_what_the_engine_offers_is_listed_for_completion():
+    assert {"load_optimizer", "meta_train", "penalties"} <= set(dir(engine))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import engine
 from engine.base.errors import LregError, SettingsError
 from engine.base.flat import grad_and_hvp
+from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
 from engine.penalties.base import (
     PENALTIES,
@@ -468,6 +469,20 @@ def test_smooth_of_meta_lstm_by_its_bare_gradient_is_its_input_gate_squared():
     value = penalty.value(optimizer, phi, InnerStep(features, state, update), generator)
     expected = (after["gates"][..., 1].sigmoid() * 0.3).square().mean(-1)
     torch.testing.assert_close(value, expected)
+
+
+class Product(Linear):
+    """u = s0 s1 over two features."""
+
+    def step(self, phi, features, state):
+        return features.prod(-1), state
+
+
+def test_a_search_holds_the_features_that_it_does_not_move_where_its_start_has_them():
+    """At s1 = 0 the update does not depend on s0; with s1 held at 0.5 it grows with s0, to the end of the box."""
+    center, start = tensor(1.0, 0.0).reshape(1, 1, 2), tensor(0.0, 0.5).reshape(1, 1, 2)
+    worst = ascend(Product(), {}, center, {}, tensor(0.0).reshape(1, 1), start, BoxAscent(1.0, 0.4, 5, free=1))
+    torch.testing.assert_close(worst, tensor(2.0, 0.5).reshape(1, 1, 2))
 
 
 def test_smooth_of_a_tanh_optimizer_ends_at_an_end_of_the_interval():

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NAMES = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")  # of devices, whether or not they are there
 ALLOWED = "auto, cpu, cuda, cuda:N, mps"
-
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BLOCKS = (2**30, 2**25)  # bytes; the second is the most that older versions take
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine import kernels
+from engine.kernels.dense import DenseNetwork
 from engine.kernels.native import NativeNetwork
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
 from engine.tasks.base import Layout
@@ -50,7 +51,11 @@ def step_in_place(
     if mixed or not kernels.goes_native(optimizer, theta.device, theta.dtype):
         state = {name: _joined(pieces, name) for name in pieces[0]} | scalars
         features, state = _observed(optimizer, theta, grad, state, mean_square, layout, info)
-        update, state = optimizer.step(phi, features, state)
+        if not mixed and kernels.goes_dense(optimizer, theta.device, theta.dtype):
+            update = torch.empty_like(theta, memory_format=torch.contiguous_format)
+            DenseNetwork(optimizer, phi).forward(features.contiguous(), update)
+        else:
+            update, state = optimizer.step(phi, features, state)
         _write_back(pieces, state)
         return update, {name: state[name] for name in scalars}
     network = optimizer.trusted_network

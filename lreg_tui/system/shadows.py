@@ -1,6 +1,6 @@
 """The first moment of `lreg` and `lreg-tui`: signals and streams are taken care of before anything else is read.
 
-A file of the user's may hide lreg's engine, whose name is a common one.
+A file of the user's may hide lreg's engine, whose name is a common one, and the folder may be gone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def start(command: Callable[[], int]) -> int:
     """Run a command. Returns its exit code."""
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
+    _refuse_a_folder_that_is_gone()
     _refuse_a_hidden_engine()
     from engine.base import interrupts
 
@@ -25,6 +26,15 @@ def start(command: Callable[[], int]) -> int:
     from lreg_tui.system.streams import guarded
 
     return guarded(command)
+
+
+def _refuse_a_folder_that_is_gone() -> None:
+    """End the process with one line where the folder that it was started in is deleted: no path leads from there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        print(f"error: the current folder: {error.strerror}; start lreg from another one", file=sys.stderr)
+        sys.exit(2)
 
 
 def _refuse_a_hidden_engine() -> None:
