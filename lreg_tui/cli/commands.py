@@ -11,14 +11,28 @@ import typer
 from engine.base import interrupts
 from engine.base.errors import LregError, printable
 from lreg_tui import __version__
-from lreg_tui.cli import backbone, bench, control, look, machine, output, presets, results, study, transfer
+from lreg_tui.cli import (
+    backbone,
+    bench,
+    compare,
+    control,
+    diagnose,
+    export,
+    look,
+    machine,
+    output,
+    plot,
+    presets,
+    study,
+    transfer,
+)
 from lreg_tui.cli.options import SingleValueCommand
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
 COMMANDS = (
     *(control.run, control.resume, backbone.backbone, control.stop, control.pause, control.continue_),
     *(look.runs, look.show, look.watch, look.logs),
-    *(transfer.transfer, study.study, results.diagnose, results.compare, results.plot, results.export),
+    *(transfer.transfer, study.study, diagnose.diagnose, compare.compare, plot.plot, export.export),
     *(presets.presets, machine.doctor, bench.bench),
 )
 

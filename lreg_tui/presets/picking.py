@@ -30,8 +30,8 @@ from lreg_tui.presets.preset_edit import on_disk, typed
 from lreg_tui.text.present import age, clean, clean_block, setting
 from lreg_tui.widgets.dialog import Field, LaunchingScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.text_areas import TomlArea
 from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.toml_area import TomlArea
 
 if TYPE_CHECKING:
     from lreg_tui.runs.feed import RunRow

@@ -30,8 +30,8 @@ from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.text_areas import TomlArea
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
+from lreg_tui.widgets.toml_area import TomlArea
 
 ANOTHER = "another preset"  # beside what can be added to this one
 NAME = "preset_editor"  # in what the console remembers

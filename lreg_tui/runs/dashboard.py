@@ -35,7 +35,7 @@ from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 if TYPE_CHECKING:
-    from lreg_tui.widgets.text_areas import LogTail
+    from lreg_tui.widgets.log_tail import LogTail
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LOG_LINES = 500
@@ -148,7 +148,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def _furnish(self) -> None:
         """What the first paint does without."""
         from lreg_tui.runs.machine_panel import MachinePanel
-        from lreg_tui.widgets.text_areas import LogTail
+        from lreg_tui.widgets.log_tail import LogTail
 
         log, machine = self.query_one("#log"), self.query_one("#machine")
         if not machine.is_attached:  # the console ends already

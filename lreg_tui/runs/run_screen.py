@@ -31,10 +31,11 @@ from lreg_tui.text import present
 from lreg_tui.text.present import bar, clean, count, duration, progress, state_text
 from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import KeyFooter, bind
+from lreg_tui.widgets.log_tail import MATCH, SEARCHED, LogTail, Searched
 from lreg_tui.widgets.page_tabs import PageTabs, page_keys
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.text_areas import MATCH, SEARCHED, LogTail, Searched, TomlArea
 from lreg_tui.widgets.threads import Computing, off_the_loop, unless_busy
+from lreg_tui.widgets.toml_area import TomlArea
 
 AGES_EVERY_S = 20.0
 TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")

@@ -25,8 +25,8 @@ from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, Stud
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.keys import KeyFooter, bind
+from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import Choice, pick_one
-from lreg_tui.widgets.text_areas import LogTail
 from lreg_tui.widgets.threads import off_the_loop
 
 HIGH = 40  # lines from which the log is there at first

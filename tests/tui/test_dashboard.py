@@ -21,9 +21,9 @@ from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
+from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import PickList
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.text_areas import LogTail
 
 MEASURE = machine.measure
 

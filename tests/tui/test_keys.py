@@ -116,7 +116,7 @@ def test_all_that_is_wrong_in_a_configuration_is_told_at_once(tmp_path, monkeypa
 def test_changed_keys_are_those_of_the_console_its_help_and_its_words(tmp_path):
     program = (
         "from lreg_tui.system import keys; keys.change({'undo': 'Z', 'next': ','})\n"
-        "from lreg_tui.runs.acting import ACTIONS, UNTIL; from lreg_tui.widgets.text_areas import LogTail\n"
+        "from lreg_tui.runs.acting import ACTIONS, UNTIL; from lreg_tui.widgets.log_tail import LogTail\n"
         "print(ACTIONS['undo'].key, UNTIL[0], LogTail.BINDINGS[2].key)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "Z Z comma\n"

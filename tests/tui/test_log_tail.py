@@ -11,7 +11,7 @@ from tui.driving import change_json, make_run, run, settle, until
 
 from lreg_tui.text import log_file
 from lreg_tui.text.log_file import LogFile, last_lines, plain
-from lreg_tui.widgets.text_areas import LogTail
+from lreg_tui.widgets.log_tail import LogTail
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\x1b[0m \x07\u202eevil\r\n"
 

@@ -22,9 +22,10 @@ from lreg_tui.runs.metric_panel import MetricGrid, ordered
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_screen import PresetText, RunScreen
 from lreg_tui.widgets.dialog import PromptScreen
+from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.page_tabs import PageTabs
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.text_areas import LogTail, TomlArea
+from lreg_tui.widgets.toml_area import TomlArea
 
 METRICS = ("meta_loss", "test_accuracy", "sharpness", "update_norm", "skipped", "sam_penalty", "memory_bytes")
 

@@ -24,7 +24,7 @@ from lreg_tui.runs.machine_panel import MachinePanel
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
-from lreg_tui.widgets.text_areas import LogTail
+from lreg_tui.widgets.log_tail import LogTail
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -41,7 +41,7 @@ from lreg_tui.studies.study_rows import WatchedStudy
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.dialog import ConfirmScreen, LaunchingScreen
-from lreg_tui.widgets.text_areas import LogTail
+from lreg_tui.widgets.log_tail import LogTail
 
 ROOT = Path(__file__).parent.parent.parent
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
